@@ -1,0 +1,74 @@
+"""Everything that depends on the MLflow version, in one file.
+
+Plugins ask here what this MLflow accepts; no other file compares versions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from packaging.version import Version
+
+
+@lru_cache(maxsize=1)
+def mlflow_version() -> Version:
+    """The installed MLflow's version, read from its metadata: MLflow itself is not imported.
+
+    Raises:
+        PackageNotFoundError: neither mlflow nor mlflow-skinny is installed.
+    """
+    for distribution in ("mlflow-skinny", "mlflow"):
+        try:
+            return Version(version(distribution))
+        except PackageNotFoundError:
+            continue
+    raise PackageNotFoundError("mlflow-skinny")
+
+
+def supported_kwargs(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of `kwargs` that `function` accepts by name.
+
+    MLflow's entities and base classes gain keyword arguments from one minor version to the next, all of
+    them optional: pass what you have, and let the installed version take what it knows.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return dict(kwargs)
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return {name: value for name, value in kwargs.items() if name in names}
+
+
+def init_artifact_repository(
+    repository: Any, base: type[Any], artifact_uri: str, tracking_uri: str | None, registry_uri: str | None
+) -> None:
+    """Call `base.__init__` with the arguments that this MLflow's base class takes.
+
+    `ArtifactRepository.__init__` takes `artifact_uri` alone until 3.1.0, also `tracking_uri` from 3.1.1,
+    also `registry_uri` from 3.5 (read in the released wheels).
+    """
+    known = supported_kwargs(base.__init__, {"tracking_uri": tracking_uri, "registry_uri": registry_uri})
+    base.__init__(repository, artifact_uri, **known)
+
+
+def optional_attribute(module: str, name: str) -> Any | None:
+    """The attribute `name` of an MLflow module, or None where this MLflow has no such module or name."""
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
+
+
+def artifact_mixins() -> dict[str, type[Any]]:
+    """The optional mixins of an artifact repository that this MLflow has, by name.
+
+    `MultipartUploadMixin` is there since 2.9, `MultipartDownloadMixin` and `PresignedUploadMixin` since
+    3.12, `StreamUploadMixin` since 3.15. MLflow's server asks `isinstance` to switch the features on.
+    """
+    names = ("MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin", "StreamUploadMixin")
+    found = {name: optional_attribute("mlflow.store.artifact.artifact_repo", name) for name in names}
+    return {name: mixin for name, mixin in found.items() if mixin is not None}
