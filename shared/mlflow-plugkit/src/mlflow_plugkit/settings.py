@@ -57,8 +57,8 @@ def option(
 ) -> Any:
     """Declare an option of a `Settings` class. Its name is the field's name, with `-` read as `_`.
 
-    A field of type `SecretStr` (pydantic's) is a secret: its repr hides it, it can also be read from a file named by `<variable>_FILE`,
-    and in a URI it causes an `InlineSecretWarning`.
+    A field of type `SecretStr` (pydantic's) is a secret: its repr hides it, it can also be read from a
+    file named by `<variable>_FILE`, and in a URI it causes an `InlineSecretWarning`.
 
     Args:
         default: the value where neither URI nor environment gives one; without it the option is required.
@@ -268,7 +268,13 @@ def _type_name(hint: Any) -> str:
         elif typing.get_origin(member) is tuple:
             names.append(f"comma-separated list of {_type_name(typing.get_args(member)[0])}")
         else:
-            plain = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "secret"}
+            plain = {
+                str: "text",
+                int: "whole number",
+                float: "number",
+                bool: "true or false",
+                SecretStr: "secret",
+            }
             names.append(plain.get(member, getattr(member, "__name__", str(member))))
     return " or ".join(names)
 

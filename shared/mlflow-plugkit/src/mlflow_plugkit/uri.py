@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 
-_SECRET_NAME = (
+_SENSITIVE_NAME = (
     r"(?:[\w.-]*(?:passw(?:or)?d|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key"
     r"|credential|signature|odbc_connect)[\w.-]*|sig|sas|auth)"
 )
@@ -24,7 +24,7 @@ _USERINFO = re.compile(r"(?<=://)(?P<user>[^/?#\s:@'\"]*):(?P<password>[^/?#\s'\
 # A password with an unescaped "/" or "?" in it: the text after the colon is no port, and an "@" follows.
 _BROKEN_USERINFO = re.compile(r"(?<=://)(?P<user>[^/?#\s:@'\"]*):(?!\d*(?:[/?#\s'\"]|$))(?P<password>[^\s'\"]*)@")
 _ASSIGNMENT = re.compile(
-    rf"(?P<name>\b{_SECRET_NAME})(?P<quote>[\"']?)(?P<sep>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,#\"'}}\])]+)",
+    rf"(?P<name>\b{_SENSITIVE_NAME})(?P<quote>[\"']?)(?P<sep>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,#\"'}}\])]+)",
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
@@ -34,7 +34,8 @@ _AUTHORIZATION = re.compile(
 )
 # The scheme alone is also an English word ("basic authentication"): only what looks like a token is hidden.
 _BARE_CREDENTIALS = re.compile(
-    r"(?P<head>\b(?:bearer|basic|negotiate)\s+)(?=\S*[0-9=]|\S{20})(?P<value>[A-Za-z0-9._~+/=-]{6,})", re.IGNORECASE
+    r"(?P<head>\b(?:bearer|basic|negotiate)\s+)(?=\S*[0-9=]|\S{20})(?P<value>[A-Za-z0-9._~+/=-]{6,})",
+    re.IGNORECASE,
 )
 # Tokens whose vendors gave them a recognisable prefix, and JSON web tokens (RFC 7519).
 _KNOWN_TOKEN = re.compile(
@@ -153,7 +154,7 @@ def check_text(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _invalid(f"The {what} {ascii(text)} is not valid UTF-8. Rename it to a UTF-8 name.") from None
+        raise _invalid(f"The {what} {text!a} is not valid UTF-8. Rename it to a UTF-8 name.") from None
 
 
 def join_path(*parts: str | None) -> str:
