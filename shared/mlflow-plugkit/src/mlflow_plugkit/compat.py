@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -72,3 +73,35 @@ def artifact_mixins() -> dict[str, type[Any]]:
     names = ("MultipartUploadMixin", "MultipartDownloadMixin", "PresignedUploadMixin", "StreamUploadMixin")
     found = {name: optional_attribute("mlflow.store.artifact.artifact_repo", name) for name in names}
     return {name: mixin for name, mixin in found.items() if mixin is not None}
+
+
+def server_artifact_root() -> str | None:
+    """The artifact root that `mlflow server` was started with, or None outside a server.
+
+    A server worker makes its second tracking store with `artifact_uri=None` and expects it to read this
+    variable, as MLflow's own SQL store does (mlflow.tracking._tracking_service.utils).
+    """
+    return os.environ.get("_MLFLOW_SERVER_ARTIFACT_ROOT") or None
+
+
+def server_is_asgi() -> bool:
+    """Whether the running `mlflow server` wants an ASGI application: it runs uvicorn, its default since 3.3.
+
+    With gunicorn, waitress and MLflow 2 it wants a WSGI one (mlflow.server.auth switches the same way).
+    """
+    return os.environ.get("_MLFLOW_SGI_NAME") == "uvicorn"
+
+
+def choosing_among_all_evaluators() -> bool:
+    """Whether `ModelEvaluator.can_evaluate` is being asked on behalf of a user who named no evaluator.
+
+    `mlflow.models.evaluate` without `evaluators=` runs each registered evaluator that says it can. The
+    arguments do not tell this from an evaluator that was named, but the caller does: only the choice
+    among all goes through `resolve_evaluators_and_configs` (read in 2.22.5 to 3.17.2).
+    """
+    frame = inspect.currentframe()
+    for _ in range(4):
+        frame = frame.f_back if frame else None
+        if frame and frame.f_code.co_name == "resolve_evaluators_and_configs":
+            return True
+    return False

@@ -1,0 +1,70 @@
+"""The SQLite database inside a store's folder, opened on first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from mlflow_plugkit.compat import server_artifact_root
+
+DATABASE = "mlflow.db"
+
+
+def artifact_root(folder: Path, artifact_uri: str | None) -> str:
+    """Where artifacts go: what the caller says, what the server was started with, or a folder beside the data."""
+    return artifact_uri or server_artifact_root() or folder.as_uri().replace("file:", "file-plugin:", 1) + "/artifacts"
+
+
+def prepare_database(folder: Path, artifact_uri: str | None) -> str:
+    """Make the database where there is none, and return its SQLAlchemy URI.
+
+    It is built aside and published by a hard link, which is atomic: of several processes that open a
+    new folder at once one wins, and none ever sees a half-made database.
+    """
+    database = folder / DATABASE
+    if not database.exists():
+        folder.mkdir(exist_ok=True)
+        draft = folder / f".{uuid.uuid4().hex}.db"
+        try:
+            SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(folder, artifact_uri)).engine.dispose()
+            os.link(draft, database)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink(missing_ok=True)
+    return f"sqlite:///{database}"
+
+
+class OpensOnFirstUse:
+    """Mixin: runs `_open` when something first asks for what the base class's constructor would have set.
+
+    MLflow makes stores early and often (each server worker makes two); so a constructor only reads its
+    settings, and the database is opened by the first operation, once, whatever number of threads ask.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._state = "closed"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_lock", "_state"):
+            raise AttributeError(name)
+        with self._lock:
+            if self._state == "opening":
+                raise AttributeError(name)
+            if self._state == "closed":
+                self._state = "opening"
+                try:
+                    self._open()
+                    self._state = "open"
+                finally:
+                    self._state = "open" if self._state == "open" else "closed"
+        return object.__getattribute__(self, name)
+
+    def _open(self) -> None:
+        raise AssertionError("a store says how it is opened")
