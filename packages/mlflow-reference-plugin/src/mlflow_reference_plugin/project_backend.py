@@ -72,9 +72,10 @@ class ReferenceBackend(AbstractBackend):
         command = [sys.executable, "-m", "mlflow", "run", work_dir, "--entry-point", entry_point, "--run-id", run_id]
         command += ["--backend", "local", "--env-manager", "local"]
         command += [part for name, value in params.items() for part in ("-P", f"{name}={value}")]
-        process = subprocess.Popen(
-            command, env={**os.environ, "MLFLOW_TRACKING_URI": tracking_uri}, start_new_session=True
-        )
+        # A project says `python train.py`: let that be this Python, also where its environment is not activated.
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "PATH": path}
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         return ReferenceSubmittedRun(run_id, process, MlflowClient(tracking_uri))
 
 
