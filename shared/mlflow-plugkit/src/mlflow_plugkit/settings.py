@@ -22,6 +22,7 @@ import typing
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -136,9 +137,10 @@ class Settings:
         return cls(uri=uri, **values)
 
 
-def declared_options(cls: type[Settings]) -> dict[str, _Option]:
+@cache
+def declared_options(cls: type[Settings]) -> Mapping[str, _Option]:
     """The options of a settings class by name, in the order of declaration."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return {
         f.name: dataclasses.replace(f.metadata["plugkit"], secret=SecretStr in _members(hints[f.name]))
         for f in dataclasses.fields(cls)
@@ -148,7 +150,7 @@ def declared_options(cls: type[Settings]) -> dict[str, _Option]:
 
 def options_table(cls: type[Settings]) -> str:
     """The Markdown table of a settings class: what a README shows between its `options` markers."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     defaults = {f.name: f.default for f in dataclasses.fields(cls)}
     lines = ["| option in the URI | environment | type | default | meaning |", "|---|---|---|---|---|"]
     for name, declared in declared_options(cls).items():
@@ -231,10 +233,10 @@ def _read_secret_file(variable: str, file: str) -> str:
 def _convert(cls: type[Settings], name: str, text: str, source: str, *, secret: bool) -> Any:
     if secret:
         return SecretStr(text)
-    hint = typing.get_type_hints(cls)[name]
+    hint = _hints(cls)[name]
     value: Any = [part.strip() for part in text.split(",")] if typing.get_origin(hint) is tuple else text
     try:
-        return TypeAdapter(hint).validate_python(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as exc:
         reason = exc.errors(include_url=False, include_input=False)[0]["msg"]
         raise mlflow_error(f"The {source} is {text!r}, which is no {_type_name(hint)}: {reason}.") from None
@@ -251,6 +253,16 @@ def _how_to_set(name: str, declared: _Option) -> str:
     if declared.in_uri and not declared.secret:
         ways.append(f"the URI's option '{name}'")
     return "Set " + " or ".join(ways)
+
+
+@cache
+def _hints(cls: type[Settings]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@lru_cache(maxsize=256)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

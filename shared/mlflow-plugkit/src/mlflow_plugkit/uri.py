@@ -98,7 +98,7 @@ def parse_uri(uri: str) -> PluginURI:
             raise _invalid(f"Option {name!r} stands twice in {shown!r}. Keep one.")
     path = _decode(parts.path, shown)
     if path.strip("/"):
-        validate_path(path.strip("/"), what=f"path of {shown!r}")
+        validate_path(path.strip("/"), what=f"path of the URI {shown},")
     return PluginURI(
         scheme=parts.scheme.lower(),
         username=_decode(parts.username or "", shown),
