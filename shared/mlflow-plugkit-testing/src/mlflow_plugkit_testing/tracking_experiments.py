@@ -101,7 +101,7 @@ class ExperimentRules(TrackingStoreSuite):
     @pytest.mark.parametrize("operation", ["get", "delete", "restore", "rename", "set_tag", "create_run"])
     def test_a_missing_experiment_is_named_as_such(self, store: Any, operation: str) -> None:
         """An unknown experiment id raises `RESOURCE_DOES_NOT_EXIST`."""
-        call = {
+        call: Any = {
             "get": lambda: store.get_experiment(MISSING),
             "delete": lambda: store.delete_experiment(MISSING),
             "restore": lambda: store.restore_experiment(MISSING),

@@ -86,7 +86,7 @@ class LoggedModelRules(TrackingStoreSuite):
         """An unknown model id raises `RESOURCE_DOES_NOT_EXIST`."""
         from mlflow.entities import LoggedModelStatus, LoggedModelTag
 
-        call = {
+        call: Any = {
             "get": lambda: models.get_logged_model(MISSING),
             "delete": lambda: models.delete_logged_model(MISSING),
             "finalize": lambda: models.finalize_logged_model(MISSING, LoggedModelStatus.READY),

@@ -8,7 +8,7 @@ import pytest
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 
 from mlflow_plugkit_testing.stores import errors_in, refused, together
-from mlflow_plugkit_testing.tracking_base import TrackingStoreSuite, fill, is_deleted, new_run
+from mlflow_plugkit_testing.tracking_base import TrackingStoreSuite, is_deleted, new_run
 
 MISSING = "0123456789abcdef0123456789abcdef"
 BAD_KEYS: list[Any] = ["", None, "k" * 251, "../up", "a//b", "/abs", "a\x00b"]
@@ -203,7 +203,8 @@ class RunRules(TrackingStoreSuite):
     def test_a_batch_is_checked_before_it_is_written(self, store: Any, experiment: str) -> None:
         """When one part of a batch is invalid, nothing of it is written."""
         run_id = new_run(store, experiment)
-        bad_metric = Metric("m", "not a number", 1, 0)
+        not_a_number: Any = "not a number"
+        bad_metric = Metric("m", not_a_number, 1, 0)
         with refused("INVALID_PARAMETER_VALUE", "a batch with a metric that is no number"):
             store.log_batch(run_id, [Metric("good", 1.0, 1, 0), bad_metric], [Param("p", "1")], [RunTag("t", "1")])
         with refused("INVALID_PARAMETER_VALUE", "a batch with an empty tag key"):
@@ -225,7 +226,7 @@ class RunRules(TrackingStoreSuite):
         run_id = new_run(store, experiment)
 
         def work(number: int) -> None:
-            fill(store, run_id, **{f"p{number}": str(number)})
+            store.log_batch(run_id, [], [Param(f"p{number}", str(number))], [])
             store.set_tag(run_id, RunTag(f"t{number}", str(number)))
 
         problems = errors_in(together(8, work))
