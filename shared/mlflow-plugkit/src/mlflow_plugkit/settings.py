@@ -137,15 +137,21 @@ class Settings:
         return cls(uri=uri, **values)
 
 
-@cache
 def declared_options(cls: type[Settings]) -> Mapping[str, _Option]:
     """The options of a settings class by name, in the order of declaration."""
-    hints = _hints(cls)
-    return {
+    return _schema(cls)[0]
+
+
+@cache
+def _schema(cls: Any) -> tuple[Mapping[str, _Option], Mapping[str, Any]]:
+    """Options and types of a settings class, read once: providers make their settings for each request."""
+    hints = typing.get_type_hints(cls)
+    options = {
         f.name: dataclasses.replace(f.metadata["plugkit"], secret=SecretStr in _members(hints[f.name]))
         for f in dataclasses.fields(cls)
         if "plugkit" in f.metadata
     }
+    return options, hints
 
 
 def options_table(cls: type[Settings]) -> str:
@@ -255,9 +261,8 @@ def _how_to_set(name: str, declared: _Option) -> str:
     return "Set " + " or ".join(ways)
 
 
-@cache
-def _hints(cls: type[Settings]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hints(cls: type[Settings]) -> Mapping[str, Any]:
+    return _schema(cls)[1]
 
 
 @lru_cache(maxsize=256)
