@@ -70,15 +70,19 @@ def test_mlflows_own_errors_pass_unchanged() -> None:
     assert error.value is inner
 
 
+def fail_to_log_in(hidden_in: str) -> None:
+    if hidden_in == "message":
+        raise OSError(f"login with {SECRET} failed")
+    try:
+        raise ValueError(SECRET)
+    except ValueError as exc:
+        raise OSError("login failed") from exc
+
+
 @pytest.mark.parametrize("hidden_in", ["message", "cause"])
 def test_a_secret_in_an_error_is_in_no_traceback(hidden_in: str) -> None:
     with pytest.raises(MlflowException, match="could not connect") as error, TABLE.applied("connect", [SECRET]):
-        if hidden_in == "message":
-            raise OSError(f"login with {SECRET} failed")
-        try:
-            raise ValueError(SECRET)
-        except ValueError as exc:
-            raise OSError("login failed") from exc
+        fail_to_log_in(hidden_in)
     assert SECRET not in "".join(traceback.format_exception(error.value))
 
 

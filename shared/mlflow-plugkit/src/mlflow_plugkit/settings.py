@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
@@ -139,7 +139,7 @@ class Settings:
 
 def declared_options(cls: type[Settings]) -> Mapping[str, _Option]:
     """The options of a settings class by name, in the order of declaration."""
-    return _schema(cls)[0]
+    return _schema(cast("Any", cls))[0]
 
 
 @cache
@@ -262,7 +262,7 @@ def _how_to_set(name: str, declared: _Option) -> str:
 
 
 def _hints(cls: type[Settings]) -> Mapping[str, Any]:
-    return _schema(cls)[1]
+    return _schema(cast("Any", cls))[1]
 
 
 @lru_cache(maxsize=256)
