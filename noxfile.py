@@ -143,31 +143,39 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *sources, "noxfile.py", "tools", "bench", "examples", env=paths)
 
 
-@nox.session
-def build(session: nox.Session) -> None:
+def distributions(session: nox.Session, package: Package) -> None:
     """Build a package's wheel and sdist into dist/<package>, and check what the index would say of them."""
-    package = package_named(first_argument(session))
     place = ROOT / "dist" / package.name
     shutil.rmtree(place, ignore_errors=True)
-    session.install("twine>=6")
     session.run("twine", "check", "--strict", *map(str, hatch_build(package, place, "sdist", "wheel")))
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build a package's wheel and sdist: `-- <package>`."""
+    package = package_named(first_argument(session))
+    session.install("twine>=6")
+    distributions(session, package)
 
 
 @nox.session
 def publish(session: nox.Session) -> None:
     """Check that a package may be published, build it and publish it: `-- <package> [--index URL]`."""
-    name = first_argument(session)
-    session.install("packaging", "hatch>=1.16", "twine>=6", "tomli; python_version < '3.11'")
+    package = package_named(first_argument(session))
+    if any("@" in argument for argument in session.posargs):
+        session.error("Put the index's user and password in HATCH_INDEX_USER and HATCH_INDEX_AUTH, not in its URL.")
+    session.install("packaging>=24", "hatch>=1.16", "twine>=6", "tomli>=2; python_version < '3.11'")
     session.run("python", "tools/release.py", "check", *session.posargs)
-    files = hatch_build(package_named(name), ROOT / "dist" / name, "sdist", "wheel")
-    session.run("twine", "check", "--strict", *map(str, files))
+    distributions(session, package)
     session.run("python", "tools/release.py", "upload", *session.posargs)
 
 
 @nox.session
 def changelog(session: nox.Session) -> None:
-    """Turn a package's change fragments into a section of its CHANGELOG.md."""
+    """Turn a package's change fragments into a section of its CHANGELOG.md: `-- <package>`."""
     package = package_named(first_argument(session))
+    if not list((package.folder / "changes").glob("*.md")):
+        session.error(f"{package.name} has no change fragments. Add one: changes/+what.fixed.md")
     session.install("towncrier>=24.8")
     about = ("--config", str(ROOT / "towncrier.toml"), "--dir", str(package.folder))
     session.run("towncrier", "build", "--yes", *about, "--name", package.name, "--version", package.version)
