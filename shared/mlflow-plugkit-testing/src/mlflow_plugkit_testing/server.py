@@ -7,12 +7,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -73,7 +74,12 @@ def _database_template() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="plugkit-database-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = folder / "template.db"
-    SqlAlchemyStore(f"sqlite:///{path.as_posix()}", (folder / "artifacts").as_uri()).engine.dispose()
+    store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", (folder / "artifacts").as_uri())
+    store.engine.dispose()
+    # The default experiment holds this folder as its location: whoever opens a copy makes its own.
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("experiment_tags", "experiments"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 # two constants
     return path
 
 

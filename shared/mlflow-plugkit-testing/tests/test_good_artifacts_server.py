@@ -1,0 +1,33 @@
+"""A minimal correct artifact repository keeps every rule behind a real server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))
+from fake_distribution import write_distribution
+
+from mlflow_plugkit_testing.artifacts_server import ProxiedArtifactsConformance
+from mlflow_plugkit_testing.server import plugin_env
+
+SECRET = "hunter2-of-the-destination"
+
+
+class TestFolderBehindTheServer(ProxiedArtifactsConformance):
+    @pytest.fixture(scope="class")
+    def artifacts_destination(self, tmp_path_factory):
+        return f"good-folder:{tmp_path_factory.mktemp('destination')}/root"
+
+    @pytest.fixture(scope="class")
+    def secrets(self):
+        return (SECRET,)
+
+    @pytest.fixture(scope="class")
+    def server_env(self, tmp_path_factory):
+        point = {"mlflow.artifact_repository": {"good-folder": "folder_artifacts:FullRepository"}}
+        plugin = write_distribution(tmp_path_factory.mktemp("plugin"), "good-folder", {}, point)
+        fakes = Path(__file__).parent / "fakes"
+        return plugin_env([plugin, fakes], {"FOLDER_ARTIFACTS_TOKEN": SECRET})
