@@ -1,22 +1,27 @@
-"""Run context and default experiment: both silent until their environment variable is set."""
+"""Run context and default experiment: both silent until their environment variable is set.
+
+MLflow imports this module at `import mlflow`; so the settings are imported by the first run.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
 
-from mlflow_plugkit.errors import mlflow_error
-from mlflow_reference_plugin.settings import ClientSettings
+if TYPE_CHECKING:
+    from mlflow_reference_plugin.settings import ClientSettings
 
 
 class ReferenceRunContextProvider(RunContextProvider):
     """Adds the tags of `MLFLOW_REFERENCE_TAGS` to each run, as `reference.<name>`."""
 
     def in_context(self) -> bool:
-        return bool(ClientSettings.from_env().tags)
+        return bool(_settings().tags)
 
     def tags(self) -> dict[str, str]:
-        pairs = (tag.partition("=") for tag in ClientSettings.from_env().tags)
+        pairs = (tag.partition("=") for tag in _settings().tags)
         return {f"reference.{name.strip()}": value.strip() for name, _, value in pairs if name.strip()}
 
 
@@ -24,13 +29,15 @@ class ReferenceDefaultExperimentProvider(DefaultExperimentProvider):
     """Sends runs that name no experiment to the one named by `MLFLOW_REFERENCE_EXPERIMENT`, made if missing."""
 
     def in_context(self) -> bool:
-        return ClientSettings.from_env().experiment is not None
+        return _settings().experiment is not None
 
     def get_experiment_id(self) -> str:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
-        name = ClientSettings.from_env().experiment
+        from mlflow_plugkit.errors import mlflow_error
+
+        name = _settings().experiment
         if name is None:
             raise mlflow_error("Set the environment variable MLFLOW_REFERENCE_EXPERIMENT to an experiment's name.")
         client = MlflowClient()
@@ -43,3 +50,9 @@ class ReferenceDefaultExperimentProvider(DefaultExperimentProvider):
             if exc.error_code == "RESOURCE_ALREADY_EXISTS" and (found := client.get_experiment_by_name(name)):
                 return str(found.experiment_id)
             raise
+
+
+def _settings() -> ClientSettings:
+    from mlflow_reference_plugin.settings import ClientSettings
+
+    return ClientSettings.from_env()

@@ -11,8 +11,6 @@ from typing import Any
 from mlflow.data.dataset import Dataset
 from mlflow.data.dataset_source import DatasetSource
 
-from mlflow_plugkit.errors import mlflow_error
-
 SCHEME = "reference+csv:"
 
 
@@ -37,6 +35,8 @@ class ReferenceDatasetSource(DatasetSource):
     def load(self, **_: Any) -> str:
         """The path of the file; raises `MlflowException` (`RESOURCE_DOES_NOT_EXIST`) where it is gone."""
         if not Path(self.path).is_file():
+            from mlflow_plugkit.errors import mlflow_error
+
             raise mlflow_error(f"The dataset's file {self.path!r} is not there any more.", "RESOURCE_DOES_NOT_EXIST")
         return self.path
 
