@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 from typing import Any
@@ -30,13 +31,12 @@ def hide_plugins() -> set[str]:
     Returns:
         The groups that are asked for from now on: after `import mlflow`, the eager ones.
     """
-    original = importlib.metadata.entry_points
     asked: set[str] = set()
 
     def entry_points(**selection: Any) -> Any:
         group = selection.get("group", "")
         if not group.startswith("mlflow."):
-            return original(**selection)
+            return importlib.metadata.EntryPoints(_readable()).select(**selection)
         asked.add(group)
         return importlib.metadata.EntryPoints(_own(group))
 
@@ -74,6 +74,15 @@ def _auth_names() -> list[str]:
         return sorted(p.get_name() for p in registry._request_auth_provider_registry)
     except Exception:  # noqa: BLE001 # private names of MLflow, as above
         return FALLBACK_BUILTINS["mlflow.request_auth_provider"]
+
+
+def _readable() -> list[importlib.metadata.EntryPoint]:
+    """All entry points but those of distributions whose metadata is broken: they are a finding of their own."""
+    found: list[importlib.metadata.EntryPoint] = []
+    for distribution in importlib.metadata.distributions():
+        with contextlib.suppress(Exception):
+            found += distribution.entry_points
+    return found
 
 
 def _own(group: str) -> list[importlib.metadata.EntryPoint]:

@@ -28,7 +28,7 @@ def check(ctx: Context) -> Iterator[Finding]:
     for uri in ctx.uris:
         if redact_uri(uri.value) != uri.value:
             severity = "error" if is_strict(ctx.environ) else None
-            what = f"Its value holds a secret: {redact_uri(uri.value)}."
+            what = f"The URI {redact_uri(uri.value)} holds a secret."
             yield finding("secret-in-uri", uri.variable, ctx.shown(what), severity=severity)
     yield from _schemes(ctx)
     yield from _auth(ctx)

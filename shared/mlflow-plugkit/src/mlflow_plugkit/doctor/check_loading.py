@@ -39,7 +39,9 @@ def check(ctx: Context) -> Iterator[Finding]:
 
 
 def breaks_import(ctx: Context) -> bool:
-    """Whether some eager entry point explains by itself that `import mlflow` fails."""
+    """Whether broken metadata or an eager entry point explains by itself that `import mlflow` fails."""
+    if ctx.installed.broken:
+        return True
     for entry, result in ctx.results.items():
         swallowed = result.failure is not None and result.failure["swallowed"]
         bad = result.ended or result.problems or (result.failure is not None and not swallowed)

@@ -12,8 +12,10 @@ from mlflow_plugkit.doctor.findings import Finding, finding
 from mlflow_plugkit.doctor.installed import MLFLOW_DISTRIBUTIONS, Plugin, contains, has_upper_bound, normalized
 
 _TOO_GENERAL = frozenset(
-    "plugin plugins store stores test tests src lib util utils common core docs example examples scripts tools app auth "
-    "client server config".split()
+    {
+        *("plugin", "plugins", "store", "stores", "test", "tests", "src", "lib", "util", "utils", "common", "core"),
+        *("docs", "example", "examples", "scripts", "tools", "app", "auth", "client", "server", "config"),
+    }
 )
 _SQLALCHEMY_GUARDED_AFTER = Version("3.8.1")
 
