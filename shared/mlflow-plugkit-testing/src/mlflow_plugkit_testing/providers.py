@@ -14,7 +14,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -110,6 +110,18 @@ def registered_provider(registry: Any, cls: type[Any], provider: Any) -> Iterato
         yield
     finally:
         registry._registry[:] = before
+
+
+@contextmanager
+def registered_in(registry: MutableMapping[str, Any], name: str, plugin: Any) -> Iterator[None]:
+    """Have one of MLflow's registries that are dictionaries hold `plugin` under `name`."""
+    before = dict(registry)
+    registry[name] = plugin
+    try:
+        yield
+    finally:
+        registry.clear()
+        registry.update(before)
 
 
 @contextmanager
