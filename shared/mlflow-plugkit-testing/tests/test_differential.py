@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlflow_plugkit_testing.differential_rules import DifferentialTrackingRules
-from mlflow_plugkit_testing.stores_lazy import LazyTrackingStore
+from mlflow_plugkit_testing.differential_rules import DifferentialRegistryRules, DifferentialTrackingRules
+from mlflow_plugkit_testing.stores_lazy import LazyRegistryStore, LazyTrackingStore
 from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 
 
@@ -20,3 +20,12 @@ class TestSqlAlchemyStoreBesideItself(DifferentialTrackingRules):
 
     def store_builder(self, uri: str) -> Callable[..., Any]:
         return LazyTrackingStore
+
+
+class TestSqlAlchemyRegistryBesideItself(DifferentialRegistryRules):
+    @pytest.fixture
+    def store_uri_factory(self, tmp_path: Path) -> Callable[[], str]:
+        return lambda: fresh_sqlite_uri(tmp_path)
+
+    def store_builder(self, uri: str) -> Callable[..., Any]:
+        return LazyRegistryStore

@@ -1,18 +1,23 @@
-"""The rules that run the state machines against a tracking store."""
+"""The rules that run the state machines against a tracking store and against a model registry."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit_testing.differential import Pair, compare
+from mlflow_plugkit_testing.differential_models import ModelAndTraceMachine
+from mlflow_plugkit_testing.differential_registry import RegistryMachine
 from mlflow_plugkit_testing.differential_runs import RunMachine
-from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
-from mlflow_plugkit_testing.tracking_base import TrackingStoreSuite, new_run
+from mlflow_plugkit_testing.registry_base import ModelRegistryStoreSuite
+from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_registry_store, sqlite_tracking_store
+from mlflow_plugkit_testing.tracking_base import TrackingStoreSuite, need, new_run
 
 
 class DifferentialTrackingRules(TrackingStoreSuite):
@@ -47,6 +52,59 @@ class DifferentialTrackingRules(TrackingStoreSuite):
             return pair
 
         compare(RunMachine, new_pair, self.differential_examples, self.differential_steps, self.differential_shrink)
+
+    def test_models_and_traces_behave_as_in_mlflows_own_store(
+        self, store_uri_factory: Callable[[], str], tmp_path: Path
+    ) -> None:
+        """Random operations on logged models, traces and assessments have the answers of SqlAlchemyStore."""
+        from mlflow.store.tracking.abstract_store import AbstractStore
+
+        start_trace = inspect.signature(AbstractStore.start_trace).parameters
+        machine: Any = type(
+            "ModelAndTraceMachine",
+            (ModelAndTraceMachine,),
+            {
+                "has_models": hasattr(AbstractStore, "create_logged_model") and self.supports_logged_models,
+                "has_traces": "trace_info" in start_trace and self.supports_traces,
+                "has_assessments": hasattr(AbstractStore, "create_assessment") and self.supports_assessments,
+            },
+        )
+        if not hasattr(AbstractStore, "create_logged_model"):
+            pytest.skip("this MLflow has no logged models and no start_trace(trace_info)")
+        need(machine.has_models or machine.has_traces, "logged models or traces")
+        compare(
+            machine,
+            lambda: self.new_pair(tmp_path, store_uri_factory),
+            self.differential_examples,
+            self.differential_steps,
+            self.differential_shrink,
+        )
+
+
+class DifferentialRegistryRules(ModelRegistryStoreSuite):
+    """Side by side with MLflow's own registry store, every answer is the same."""
+
+    differential_examples = 15
+    differential_steps = 20
+    differential_shrink = True
+
+    def test_the_registry_behaves_as_mlflows_own_store(
+        self, store_uri_factory: Callable[[], str], tmp_path: Path
+    ) -> None:
+        """Random operations on models, versions, tags, aliases and stages have the answers of SqlAlchemyStore."""
+
+        def new_pair() -> Pair:
+            own, tested = sqlite_registry_store(tmp_path), self.make_store(store_uri_factory(), None)
+
+            def close() -> None:
+                dispose(own)
+                self.close_store(tested)
+
+            return Pair(own, tested, close)
+
+        compare(
+            RegistryMachine, new_pair, self.differential_examples, self.differential_steps, self.differential_shrink
+        )
 
 
 def _orders_histories(folder: Path) -> bool:

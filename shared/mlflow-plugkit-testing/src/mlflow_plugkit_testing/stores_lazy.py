@@ -58,7 +58,13 @@ class LazyRegistryStore(_Lazy, SqlRegistryStore):  # type: ignore[misc]
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
         self._settings = (store_uri,)
-        self._given_tracking_uri = tracking_uri
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the settings only: the copy opens its own connection."""
+        return {"_settings": self._settings}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def _open(self) -> None:
         SqlRegistryStore.__init__(self, *self._settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlflow_plugkit_testing.differential_rules import DifferentialTrackingRules
 from mlflow_plugkit_testing.tracking_contract import TrackingContractRules
 from mlflow_plugkit_testing.tracking_experiments import ExperimentRules, ExperimentSearchRules
 from mlflow_plugkit_testing.tracking_hidden import HiddenMethodRules
@@ -22,6 +23,7 @@ class TrackingStoreConformance(
     HiddenMethodRules,
     LoggedModelRules,
     AssessmentRules,
+    DifferentialTrackingRules,
 ):
     """What MLflow and its users rely on in a tracking store.
 

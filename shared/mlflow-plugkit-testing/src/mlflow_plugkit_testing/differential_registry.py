@@ -1,0 +1,213 @@
+"""The state machine of the model registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
+
+from mlflow_plugkit_testing.differential import DifferentialMachine, pages_of
+
+NAMES = st.sampled_from(["alpha", "alpha", "Alpha", "beta_1 ü", ""])
+KNOWN = st.sampled_from(["alpha", "alpha", "Alpha", "beta_1 ü", "absent"])
+VERSIONS = st.sampled_from([1, 2, 1, 3, 0, "x"])
+TEXTS = st.sampled_from(["one", "One", "two", "größer", "a'b", ""])
+KEYS = st.sampled_from(["t", "k.a-b"])
+ALIASES = st.sampled_from(["champion", "Challenger", "latest", "v1", "a b"])
+STAGES = st.sampled_from(["Staging", "Production", "Archived", "None", "production", "Nowhere"])
+SIZES = st.sampled_from([1, 2, 1000])
+
+
+def version_shown(version: Any) -> tuple[Any, ...]:
+    """A model version in the form that is compared: without its clock."""
+    return (
+        (version.name, str(version.version), version.current_stage, version.description or ""),
+        (version.source, version.run_id, version.status),
+        dict(sorted(version.tags.items())),
+        sorted(version.aliases or []),
+    )
+
+
+def found_shown(version: Any) -> tuple[Any, ...]:
+    """A model version found by a search: MLflow's own store leaves the aliases out there."""
+    return version_shown(version)[:3]
+
+
+def model_shown(model: Any) -> tuple[Any, ...]:
+    """A registered model in the form that is compared, with its latest versions in the order of stages."""
+    latest = sorted((v.current_stage, str(v.version)) for v in model.latest_versions or [])
+    aliases = {alias: str(version) for alias, version in sorted((model.aliases or {}).items())}
+    return model.name, model.description or "", dict(sorted(model.tags.items())), aliases, latest
+
+
+class RegistryMachine(DifferentialMachine):
+    """Operations on registered models and their versions; a name or a version may be unknown, or a bad one."""
+
+    @rule(name=NAMES, tags=st.lists(st.tuples(KEYS, TEXTS), max_size=2), description=st.none() | TEXTS)
+    def create_registered_model(self, name: str, tags: list[Any], description: str | None) -> None:
+        """Create a registered model; the name may be taken or empty."""
+        all_tags = [RegisteredModelTag(*t) for t in tags]
+        self.pair.same(
+            "create_registered_model",
+            lambda s: model_shown(s.store.create_registered_model(name, all_tags, description)),
+        )
+
+    @rule(name=KNOWN, description=TEXTS)
+    def update_registered_model(self, name: str, description: str) -> None:
+        """Describe a registered model."""
+        self.pair.same(
+            "update_registered_model", lambda s: model_shown(s.store.update_registered_model(name, description))
+        )
+
+    @rule(name=KNOWN, new=NAMES)
+    def rename_registered_model(self, name: str, new: str) -> None:
+        """Rename a registered model; the name may be taken, empty or its own."""
+        self.pair.same("rename_registered_model", lambda s: model_shown(s.store.rename_registered_model(name, new)))
+        self._read(new)
+
+    @rule(name=KNOWN)
+    def delete_registered_model(self, name: str) -> None:
+        """Delete a registered model with its versions."""
+        self.pair.same("delete_registered_model", lambda s: s.store.delete_registered_model(name))
+
+    @rule(name=KNOWN, key=KEYS, value=TEXTS, delete=st.booleans())
+    def tag_registered_model(self, name: str, key: str, value: str, delete: bool) -> None:
+        """Set or delete a tag of a registered model."""
+        if delete:
+            self.pair.same("delete_registered_model_tag", lambda s: s.store.delete_registered_model_tag(name, key))
+        else:
+            tag = RegisteredModelTag(key, value)
+            self.pair.same("set_registered_model_tag", lambda s: s.store.set_registered_model_tag(name, tag))
+        self._read(name)
+
+    @rule(name=KNOWN, run=st.sampled_from([None, "run1", "run2"]), tag=st.none() | TEXTS)
+    def create_model_version(self, name: str, run: str | None, tag: str | None) -> None:
+        """Create the next version."""
+        tags = [] if tag is None else [ModelVersionTag("t", tag)]
+        self.pair.same(
+            "create_model_version",
+            lambda s: version_shown(s.store.create_model_version(name, "s3://b/m", run, tags)),
+        )
+
+    @rule(name=KNOWN, version=VERSIONS, description=TEXTS)
+    def update_model_version(self, name: str, version: int | str, description: str) -> None:
+        """Describe a version."""
+        self.pair.same(
+            "update_model_version",
+            lambda s: version_shown(s.store.update_model_version(name, version, description)),
+        )
+
+    @rule(name=KNOWN, version=VERSIONS, stage=STAGES, archive=st.booleans())
+    def transition_model_version_stage(self, name: str, version: int | str, stage: str, archive: bool) -> None:
+        """Move a version to a stage."""
+        self.pair.same(
+            "transition_model_version_stage",
+            lambda s: version_shown(s.store.transition_model_version_stage(name, version, stage, archive)),
+        )
+        self._read(name)
+
+    @rule(name=KNOWN, version=VERSIONS)
+    def delete_model_version(self, name: str, version: int | str) -> None:
+        """Delete a version; its number is not used again, and its aliases go."""
+        self.pair.same("delete_model_version", lambda s: s.store.delete_model_version(name, version))
+        self._read(name)
+
+    @rule(name=KNOWN, version=VERSIONS, key=KEYS, value=TEXTS, delete=st.booleans())
+    def tag_model_version(self, name: str, version: int | str, key: str, value: str, delete: bool) -> None:
+        """Set or delete a tag of a version."""
+        if delete:
+            self.pair.same("delete_model_version_tag", lambda s: s.store.delete_model_version_tag(name, version, key))
+        else:
+            tag = ModelVersionTag(key, value)
+            self.pair.same("set_model_version_tag", lambda s: s.store.set_model_version_tag(name, version, tag))
+        self.get_model_version(name, version)
+
+    @rule(name=KNOWN, alias=ALIASES, version=VERSIONS)
+    def set_registered_model_alias(self, name: str, alias: str, version: int | str) -> None:
+        """Set an alias, which may be reserved or a bad one, and which another version may have."""
+        self.pair.same("set_registered_model_alias", lambda s: s.store.set_registered_model_alias(name, alias, version))
+        self._read(name)
+
+    @rule(name=KNOWN, alias=ALIASES, delete=st.booleans())
+    def use_alias(self, name: str, alias: str, delete: bool) -> None:
+        """Delete an alias, or follow it."""
+        if delete:
+            self.pair.same(
+                "delete_registered_model_alias", lambda s: s.store.delete_registered_model_alias(name, alias)
+            )
+        self.pair.same(
+            "get_model_version_by_alias", lambda s: version_shown(s.store.get_model_version_by_alias(name, alias))
+        )
+
+    @rule(name=KNOWN, version=VERSIONS)
+    def get_model_version(self, name: str, version: int | str) -> None:
+        """Read a version and its download URI."""
+        self.pair.same("get_model_version", lambda s: version_shown(s.store.get_model_version(name, version)))
+        self.pair.same(
+            "get_model_version_download_uri", lambda s: s.store.get_model_version_download_uri(name, version)
+        )
+
+    @rule(name=KNOWN, stages=st.none() | st.lists(STAGES, max_size=2))
+    def get_latest_versions(self, name: str, stages: list[str] | None) -> None:
+        """Read the latest versions of some stages, in any order."""
+        self.pair.same(
+            "get_latest_versions",
+            lambda s: sorted(str(version_shown(v)) for v in s.store.get_latest_versions(name, stages)),
+        )
+
+    @rule(
+        filter_string=st.sampled_from(
+            [
+                None,
+                "name = 'alpha'",
+                "name LIKE 'a%'",
+                "name ILIKE 'a%'",
+                "tags.t = 'one'",
+                "tags.t != 'one'",
+                "x = 'y'",
+            ]
+        ),
+        order_by=st.sampled_from([None, ["name DESC"], ["last_updated_timestamp DESC"], ["timestamp ASC"], ["x ASC"]]),
+        size=SIZES,
+    )
+    def search_registered_models(self, filter_string: str | None, order_by: Any, size: int) -> None:
+        """Search registered models, page by page."""
+        self.pair.same(
+            "search_registered_models",
+            lambda s: pages_of(
+                lambda token: s.store.search_registered_models(filter_string, size, order_by, token), model_shown
+            ),
+        )
+
+    @rule(
+        filter_string=st.sampled_from(
+            [
+                None,
+                "name = 'alpha'",
+                "name LIKE 'a%'",
+                "run_id = 'run1'",
+                "run_id IN ('run1', 'run2')",
+                "tags.t = 'one'",
+                "version_number > 1",
+                "name = 'alpha' AND version_number <= 2",
+                "x = 'y'",
+            ]
+        ),
+        order_by=st.sampled_from(
+            [None, ["name ASC", "version_number ASC"], ["version_number DESC", "name ASC"], ["creation_timestamp ASC"]]
+        ),
+        size=SIZES,
+    )
+    def search_model_versions(self, filter_string: str | None, order_by: Any, size: int) -> None:
+        """Search model versions, page by page."""
+        self.pair.same(
+            "search_model_versions",
+            lambda s: pages_of(
+                lambda token: s.store.search_model_versions(filter_string, size, order_by, token), found_shown
+            ),
+        )
+
+    def _read(self, name: str) -> None:
+        self.pair.same("get_registered_model", lambda s: model_shown(s.store.get_registered_model(name)))
