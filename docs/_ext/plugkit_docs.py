@@ -113,7 +113,7 @@ def command_help(command: Any, path: str) -> Iterator[str]:
     """A heading and the help text of a click command, then those of its subcommands."""
     import click
 
-    context = click.Context(command, info_name=path, max_content_width=100)
+    context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
     yield from (f"## {path}", "", "```text", command.get_help(context), "```", "")
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
@@ -140,10 +140,10 @@ def is_base(cls: type[Any]) -> bool:
 def suite_markdown(suite: type[ConformanceSuite]) -> Iterator[str]:
     yield from (f"## {suite.__name__}", "", f"`from {suite.__module__} import {suite.__name__}`", "")
     yield from (markdown_docstring(suite), "")
-    override = [row for cls in suite.__mro__ for row in hooks(cls)]
-    if override:
+    offered = {name: row for cls in reversed(suite.__mro__) for name, row in hooks(cls)}
+    if offered:
         yield from ("### What a test class may override", "", "| name | meaning |", "|---|---|")
-        yield from (*dict.fromkeys(override), "")
+        yield from (*offered.values(), "")
     rules = {name: owner for name, owner in rules_of(suite).items() if name != GUARD}
     yield from (f"### The {len(rules)} rules", "", "| rule | what it asks |", "|---|---|")
     for name, owner in rules.items():
@@ -154,8 +154,8 @@ def suite_markdown(suite: type[ConformanceSuite]) -> Iterator[str]:
     yield ""
 
 
-def hooks(cls: type[Any]) -> Iterator[str]:
-    """Rows for the fixtures, properties, attributes and methods that a class of the kit offers to its subclasses."""
+def hooks(cls: type[Any]) -> Iterator[tuple[str, str]]:
+    """Names and rows of the fixtures, properties, attributes and methods that a class of the kit offers to its subclasses."""
     if not issubclass(cls, ConformanceSuite) or not cls.__module__.startswith("mlflow_plugkit_testing"):
         return
     comments = attribute_comments(cls)
@@ -163,13 +163,13 @@ def hooks(cls: type[Any]) -> Iterator[str]:
         if name.startswith(("_", "test_")) or name == "pytestmark":
             continue
         if name in comments:
-            yield f"| `{name} = {member!r}` | {comments[name]} |"
+            yield name, f"| `{name} = {member!r}` | {comments[name]} |"
         elif isinstance(member, property):
-            yield f"| property `{name}` | {first_paragraph(member.fget)} |"
+            yield name, f"| property `{name}` | {first_paragraph(member.fget)} |"
         elif is_fixture(member):
-            yield f"| fixture `{name}` | {first_paragraph(fixture_function(member))} |"
+            yield name, f"| fixture `{name}` | {first_paragraph(fixture_function(member))} |"
         elif inspect.isfunction(member):
-            yield f"| method `{name}{signature(member)}` | {first_paragraph(member)} |"
+            yield name, f"| method `{name}{signature(member)}` | {first_paragraph(member)} |"
 
 
 def attribute_comments(cls: type[Any]) -> dict[str, str]:
