@@ -214,7 +214,7 @@ def expected() -> set[tuple[str, str]]:
     }
     if Version("3.4") <= MLFLOW:
         found.add(("scorer-twin-missing", "seed-alone: mlflow.tracking_store 'seedalone'"))
-    if Version("3.5") <= MLFLOW:
+    if Version("3.3") <= MLFLOW:
         found |= {("app-not-asgi", f"seed-app: mlflow.app {n!r}") for n in ("seedapp", "seedfactory")}
     if Version("3.14") <= MLFLOW:
         found.add(("file-store-refused", "seed-filestore: mlflow.tracking_store 'seedfile'"))

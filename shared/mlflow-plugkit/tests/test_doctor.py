@@ -104,7 +104,7 @@ def test_errors_make_the_exit_status_one(faulty_run) -> None:
 
 
 def test_no_secret_is_printed(faulty_run) -> None:
-    """Passwords in URIs, tokens, header values and netrc entries stay out of both outputs, also in plugins' messages."""
+    """Passwords in URIs, tokens, header values and netrc entries stay out of both outputs, and of plugins' messages."""
     _, done = faulty_run
     for secret in SECRETS:
         assert secret not in done.stdout + done.stderr

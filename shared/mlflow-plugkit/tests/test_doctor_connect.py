@@ -76,3 +76,16 @@ def test_a_service_that_does_not_answer_is_an_error(tmp_path: Path, server: Thre
     assert [f["subject"] for f in failed] == [f"tracking http://me:***@127.0.0.1:{port}"]
     assert done.returncode == 1
     assert "URISECRET" not in done.stdout + done.stderr
+
+
+def test_a_service_that_accepts_and_stays_silent_is_bounded(tmp_path: Path, server: ThreadingHTTPServer) -> None:
+    """The time limit ends a tracking server that never answers, and the registry is asked all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        registry = f"http://127.0.0.1:{server.server_port}"
+        env = environment(tmp_path, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}", MLFLOW_REGISTRY_URI=registry)
+        report, done = run_json(["doctor", "--connect", "--timeout", "5"], env)
+    tracking, registry_answer = report["connections"]
+    assert (tracking["ok"], registry_answer["ok"]) == (False, True), report
+    assert tracking["ms"] < 10_000
+    assert done.returncode == 1

@@ -14,7 +14,7 @@ from mlflow_plugkit.doctor.installed import PluginEntryPoint
 from mlflow_plugkit.doctor.probe import EntryResult
 
 _REFERENCE = re.compile(r"[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\])?\s*")
-_UVICORN_SINCE, _FILE_STORE_REFUSED_SINCE = Version("3.5"), Version("3.14")
+_UVICORN_SINCE, _FILE_STORE_REFUSED_SINCE = Version("3.3"), Version("3.14")
 _BREAKS_IMPORT = "this breaks `import mlflow` for everyone"
 
 

@@ -130,20 +130,22 @@ def describe(exc: BaseException) -> dict[str, Any]:
 
 
 def _connect(request: dict[str, Any], emit: Emit) -> None:
+    """Answer one question a line: {"kind", "uri", "tracking_uri"}."""
     try:
         importlib.import_module("mlflow")
     except BaseException as exc:  # noqa: BLE001 # reported as the answer
-        emit("imported")
-        emit("answer", ok=False, ms=0.0, **describe(exc))
+        emit("failed", **describe(exc))
         return
-    emit("imported")
-    started = time.perf_counter()
-    try:
-        answer = _ask(request["kind"], request["uri"], request["tracking_uri"])
-    except BaseException as exc:  # noqa: BLE001 # the answer of the service is the result, whatever it is
-        emit("answer", ok=False, ms=(time.perf_counter() - started) * 1000, **describe(exc))
-        return
-    emit("answer", ok=True, ms=(time.perf_counter() - started) * 1000, text=answer)
+    emit("ready")
+    for line in sys.stdin:
+        question = json.loads(line)
+        started = time.perf_counter()
+        answer: dict[str, Any]
+        try:
+            answer = {"ok": True, "text": _ask(question["kind"], question["uri"], question["tracking_uri"])}
+        except BaseException as exc:  # noqa: BLE001 # the answer of the service is the result, whatever it is
+            answer = {"ok": False, **describe(exc)}
+        emit("answer", ms=(time.perf_counter() - started) * 1000, **answer)
 
 
 def _ask(kind: str, uri: str, tracking_uri: str | None) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from packaging.version import Version
 
 from mlflow_plugkit.doctor import check_configuration, check_loading, check_metadata, check_names
+from mlflow_plugkit.doctor.connecting import connections
 from mlflow_plugkit.doctor.context import Context
-from mlflow_plugkit.doctor.environment import GROUP_OF_KIND, REGISTRY, TRACKING, configured_uris, known_secrets
-from mlflow_plugkit.doctor.findings import Connection, Finding, Report, finding, in_order
+from mlflow_plugkit.doctor.environment import GROUP_OF_KIND, configured_uris, known_secrets
+from mlflow_plugkit.doctor.findings import Finding, Report, finding, in_order
 from mlflow_plugkit.doctor.groups import FALLBACK_BUILTINS, FALLBACK_EAGER
 from mlflow_plugkit.doctor.installed import Plugin, PluginEntryPoint, read_installed
-from mlflow_plugkit.doctor.probe import MLFLOW_IMPORT_SECONDS, EntryResult, Examiner, Probe, import_with_plugins
-from mlflow_plugkit.uri import redact_uri
+from mlflow_plugkit.doctor.probe import MLFLOW_IMPORT_SECONDS, EntryResult, Examiner, import_with_plugins
 
 DEFAULT_SECONDS = 20.0
 DEFAULT_MAX_IMPORT_MS = 100.0
@@ -47,12 +47,12 @@ def examine(
         *check_names.check(ctx),
         *check_configuration.check(ctx),
     ]
-    connections = []
+    answers = []
     if connect:
         progress("asking the configured services")
-        connections = _connections(ctx, seconds)
+        answers = connections(ctx, seconds)
         findings += [
-            finding("connect-fails", f"{c.kind} {c.uri}", f"No answer: {c.answer}.") for c in connections if not c.ok
+            finding("connect-fails", f"{c.kind} {c.uri}", f"No answer: {c.answer}.") for c in answers if not c.ok
         ]
     return Report(
         mlflow=ctx.installed.mlflow,
@@ -60,7 +60,7 @@ def examine(
         entry_points=len(ctx.installed.entry_points),
         uris=len(ctx.uris),
         findings=in_order(findings),
-        connections=connections,
+        connections=answers,
     )
 
 
@@ -147,25 +147,3 @@ def _importing(ctx: Context) -> list[Finding]:
         told = f"{ctx.plugins_failure['type']}: {ctx.plugins_failure['text']}"
         return [finding("mlflow-import-breaks", "mlflow", ctx.shown(f"With all plugins, it raises {told}."))]
     return []
-
-
-def _connections(ctx: Context, seconds: float) -> list[Connection]:
-    tracking = ctx.environ.get("MLFLOW_TRACKING_URI")
-    registry = ctx.environ.get("MLFLOW_REGISTRY_URI") or tracking
-    wanted = [(TRACKING, tracking), (REGISTRY, registry)]
-    return [_connection(ctx, kind, uri, tracking, seconds) for kind, uri in wanted if uri]
-
-
-def _connection(ctx: Context, kind: str, uri: str, tracking: str | None, seconds: float) -> Connection:
-    request = {"mode": "connect", "kind": kind, "uri": uri, "tracking_uri": tracking}
-    retries = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, int(seconds)))}
-    with Probe(request, env=retries) as probe:
-        try:
-            probe.receive(MLFLOW_IMPORT_SECONDS)  # "imported": MLflow's own import is not the service's delay
-            event = probe.receive(seconds + 1)
-        except TimeoutError:
-            event = {"ok": False, "text": f"it did not answer within {seconds:g} s", "ms": seconds * 1000}
-        if event is None:
-            event = {"ok": False, "text": f"the process ended ({probe.exit_text()})", "ms": 0.0}
-    text = event["text"] if event["ok"] or "type" not in event else f"{event['type']}: {event['text']}"
-    return Connection(kind, ctx.shown(redact_uri(uri)), bool(event["ok"]), ctx.shown(text), round(event["ms"], 1))

@@ -142,7 +142,7 @@ RULES: dict[str, Rule] = {
     ),
     "app-not-asgi": Rule(
         ERROR,
-        "A server app is a Flask application. MLflow's default server is uvicorn since 3.5, which answers each "
+        "A server app is a Flask application. MLflow's default server is uvicorn since 3.3, which answers each "
         "request to it with status 500.",
         "Wrap the Flask app in an ASGI application, or start the server with --gunicorn-opts or --waitress-opts.",
     ),
