@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "fakes"))
+FAKES = Path(__file__).parent / "fakes"
+sys.path.insert(0, str(FAKES))
 from fake_distribution import write_distribution
+from folder_artifacts import ENDPOINT, TOKEN, object_server
 
 from mlflow_plugkit_testing.artifacts_server import ProxiedArtifactsConformance
 from mlflow_plugkit_testing.server import plugin_env
@@ -29,5 +31,5 @@ class TestFolderBehindTheServer(ProxiedArtifactsConformance):
     def server_env(self, tmp_path_factory):
         point = {"mlflow.artifact_repository": {"good-folder": "folder_artifacts:FullRepository"}}
         plugin = write_distribution(tmp_path_factory.mktemp("plugin"), "good-folder", {}, point)
-        fakes = Path(__file__).parent / "fakes"
-        return plugin_env([plugin, fakes], {"FOLDER_ARTIFACTS_TOKEN": SECRET})
+        with object_server() as url:
+            yield plugin_env([plugin, FAKES], {TOKEN: SECRET, ENDPOINT: url})

@@ -126,6 +126,15 @@ class ArtifactDeletionRules(ArtifactSuite):
         left = sorted(listed(repository))
         assert not left, f"delete_artifacts() without a path must empty the root, but it left {left}"
 
+    def test_a_trailing_slash_names_the_same_folder(self, repository: ArtifactRepository, tmp_path: Path) -> None:
+        """`mlflow gc` of a proxied run deletes `<run>/artifacts/`, with a slash (HttpArtifactRepository)."""
+        store(repository, tmp_path, SIBLINGS)
+        result = outcome(lambda: repository.delete_artifacts("a/"))
+        left = sorted(path for path in listed(repository) if path.startswith("a/"))
+        assert (result, left) == ("accepted", []), (
+            f"deleting 'a/' must delete the folder 'a', or `mlflow gc` fails behind a server: {result}, left {left}"
+        )
+
     def test_deletion_of_the_missing_is_quiet(self, repository: ArtifactRepository, tmp_path: Path) -> None:
         """Deleting what is not there passes, so that an interrupted `mlflow gc` can be repeated."""
         store(repository, tmp_path, {"kept.txt": b""})

@@ -59,6 +59,9 @@ class ArtifactMixinRules(ArtifactSuite):
         assert answer.file_size in (None, len(content)), f"the presigned answer names a wrong size: {answer.file_size}"
         part = requests.get(answer.url, headers=dict(answer.headers or {}) | {"Range": "bytes=10-19"}, timeout=TIMEOUT)
         assert part.content == content[10:20], "the presigned download URL does not serve ranges, which MLflow asks for"
+        assert hasattr(answer, "to_dict") or hasattr(answer, "to_proto"), (
+            f"the answer must be MLflow's own entity, which its server serializes, not {type(answer).__name__}"
+        )
 
     def test_presigned_upload_stores_the_bytes(self, repository: ArtifactRepository, tmp_path: Path) -> None:
         """What is put to the presigned URL, with the headers it names, is the artifact."""

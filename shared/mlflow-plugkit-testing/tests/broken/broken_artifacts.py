@@ -19,6 +19,7 @@ from folder_artifacts import ENDPOINT, FolderRepository, FullRepository, object_
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 
+from mlflow_plugkit.uri import validate_path
 from mlflow_plugkit_testing.artifacts import ArtifactRepositoryConformance
 
 SECRET = "hunter2-shown"
@@ -343,6 +344,14 @@ class TestDeletionOfTheBaseClass(Broken):
     class factory(FolderRepository):
         def delete_artifacts(self, artifact_path=None):
             pass
+
+
+class TestRefusesTrailingSlashes(Broken):
+    breaks = {"test_a_trailing_slash_names_the_same_folder": "deleting 'a/' must delete the folder 'a'"}
+
+    class factory(FolderRepository):
+        def local(self, path):
+            return self.root / validate_path(path) if path else self.root
 
 
 class TestShowsItsSecret(Broken):

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlsplit
 
 from mlflow.entities import FileInfo
@@ -35,6 +34,8 @@ class FolderRepository(ArtifactRepository):
         self.root = Path(unquote(urlsplit(artifact_uri).path))
 
     def local(self, path):
+        # MLflow's client ends the path of a whole run with a slash.
+        path = path.rstrip("/") if path and path != "/" else path
         return self.root / validate_path(path) if path else self.root
 
     def path_in(self, artifact_path, name):
@@ -144,11 +145,15 @@ class _Uploads:
 
 class _Presigned:
     def get_download_presigned_url(self, artifact_path, expiration=300):
+        from mlflow.entities.presigned_download import PresignedDownloadUrlResponse
+
         source = self.local(validate_path(artifact_path))
-        return SimpleNamespace(url=presigned(source), headers={}, file_size=source.stat().st_size)
+        return PresignedDownloadUrlResponse(url=presigned(source), headers={}, file_size=source.stat().st_size)
 
     def create_presigned_upload_url(self, artifact_path, expiration=900):
-        return SimpleNamespace(presigned_url=presigned(self.local(validate_path(artifact_path))), headers={})
+        from mlflow.entities.presigned_upload import CreatePresignedUploadResponse
+
+        return CreatePresignedUploadResponse(presigned_url=presigned(self.local(validate_path(artifact_path))), headers={})
 
 
 class _Streams:
