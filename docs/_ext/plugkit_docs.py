@@ -1,4 +1,4 @@
-"""What the documentation reads from the code: rules, environment variables, nox sessions, packages, the command line."""
+"""What the documentation reads from the code: rules, variables, nox sessions, packages, the command line."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def suite_markdown(suite: type[ConformanceSuite]) -> Iterator[str]:
 
 
 def hooks(cls: type[Any]) -> Iterator[tuple[str, str]]:
-    """Names and rows of the fixtures, properties, attributes and methods that a class of the kit offers to its subclasses."""
+    """Names and rows of what a class of the kit offers to its subclasses."""
     if not issubclass(cls, ConformanceSuite) or not cls.__module__.startswith("mlflow_plugkit_testing"):
         return
     comments = attribute_comments(cls)
