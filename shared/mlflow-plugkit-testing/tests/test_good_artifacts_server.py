@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-FAKES = Path(__file__).parent / "fakes"
-sys.path.insert(0, str(FAKES))
+sys.path.insert(0, str(Path(__file__).parent / "fakes"))
 from fake_distribution import write_distribution
 from folder_artifacts import ENDPOINT, TOKEN, object_server
 
 from mlflow_plugkit_testing.artifacts_server import ProxiedArtifactsConformance
 from mlflow_plugkit_testing.server import plugin_env
+
+FAKES = Path(__file__).parent / "fakes"
 
 SECRET = "hunter2-of-the-destination"
 

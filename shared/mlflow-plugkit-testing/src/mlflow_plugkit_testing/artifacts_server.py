@@ -199,7 +199,7 @@ def _experiment_id() -> str:
 
 def _stored_at(run_id: str) -> str:
     """Where a run's artifacts lie, below the destination."""
-    return urlsplit(_client().get_run(run_id).info.artifact_uri).path.lstrip("/")
+    return urlsplit(str(_client().get_run(run_id).info.artifact_uri)).path.lstrip("/")
 
 
 def _round_trip(run_id: str, tmp_path: Path, content: bytes) -> bytes:
@@ -243,7 +243,8 @@ def _base_class_passes_error_codes() -> bool:
         def _download_file(self, remote_file_path: Any, local_path: Any) -> None:
             raise mlflow_error("missing", "RESOURCE_DOES_NOT_EXIST")
 
-    return outcome(lambda: Missing("probe:/").download_artifacts("missing")) == "RESOURCE_DOES_NOT_EXIST"
+    probe: Any = Missing
+    return outcome(lambda: probe("probe:/").download_artifacts("missing")) == "RESOURCE_DOES_NOT_EXIST"
 
 
 def _shows(text: str, secret: str) -> bool:

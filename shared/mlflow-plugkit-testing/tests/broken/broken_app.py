@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-FAKES = Path(__file__).parents[1] / "fakes"
-sys.path.insert(0, str(FAKES))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 from fake_distribution import write_distribution
 
 from mlflow_plugkit_testing.app import AppConformance
 from mlflow_plugkit_testing.server import plugin_env
+
+FAKES = Path(__file__).parents[1] / "fakes"
 
 
 class TestBrokenApp(AppConformance):

@@ -153,7 +153,9 @@ class _Presigned:
     def create_presigned_upload_url(self, artifact_path, expiration=900):
         from mlflow.entities.presigned_upload import CreatePresignedUploadResponse
 
-        return CreatePresignedUploadResponse(presigned_url=presigned(self.local(validate_path(artifact_path))), headers={})
+        return CreatePresignedUploadResponse(
+            presigned_url=presigned(self.local(validate_path(artifact_path))), headers={}
+        )
 
 
 class _Streams:
