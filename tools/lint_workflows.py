@@ -54,7 +54,7 @@ def compilers() -> list[list[str]]:
     """The Go commands to try, the machine's own first."""
     uv = shutil.which("uv")
     own = [["go"]] if shutil.which("go") else []
-    return [*own, *([[uv, "tool", "run", "--from", GO, "go"]] if uv else [])]
+    return [*own, *([[uv, "tool", "run", "--python", sys.executable, "--from", GO, "go"]] if uv else [])]
 
 
 def run(command: list[str]) -> bool:
