@@ -5,24 +5,32 @@ MLflow imports this module at `import mlflow`; so the settings are imported by t
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mlflow.tracking.context.abstract_context import RunContextProvider
 from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
+
+# What every MLflow accepts in a tag's name (mlflow.utils.validation), and the shortest limit of a value in any MLflow.
+NAME = re.compile(r"[\w. -]{1,200}")
+LONGEST_VALUE = 5000
 
 if TYPE_CHECKING:
     from mlflow_reference_plugin.settings import ClientSettings
 
 
 class ReferenceRunContextProvider(RunContextProvider):
-    """Adds the tags of `MLFLOW_REFERENCE_TAGS` to each run, as `reference.<name>`."""
+    """Adds the tags of `MLFLOW_REFERENCE_TAGS` to each run, as `reference.<name>`, but none that MLflow refuses."""
 
     def in_context(self) -> bool:
         return bool(_settings().tags)
 
     def tags(self) -> dict[str, str]:
+        from mlflow_plugkit.uri import redact_text
+
         pairs = (tag.partition("=") for tag in _settings().tags)
-        return {f"reference.{name.strip()}": value.strip() for name, _, value in pairs if name.strip()}
+        named = {name.strip(): redact_text(value.strip()) for name, _, value in pairs}
+        return {f"reference.{name}": value[:LONGEST_VALUE] for name, value in named.items() if NAME.fullmatch(name)}
 
 
 class ReferenceDefaultExperimentProvider(DefaultExperimentProvider):

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.models.evaluation.artifacts import JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from mlflow.utils.time import get_current_time_millis
 
 from mlflow_plugkit.compat import choosing_among_all_evaluators, supported_kwargs
 
 OPTIONS = {"decimals"}
+REPORT = "reference_evaluation.json"
 
 
 class ReferenceEvaluator(ModelEvaluator):
@@ -50,5 +52,9 @@ class ReferenceEvaluator(ModelEvaluator):
         about = supported_kwargs(Metric.__init__, {"model_id": kwargs.get("model_id"), "run_id": run_id})
         client = MlflowClient()
         client.log_batch(run_id, metrics=[Metric(name, value, get_current_time_millis(), 0, **about)])
-        client.log_dict(run_id, {"rows": len(labels), name: value}, "reference_evaluation.json")
-        return EvaluationResult(metrics={name: value}, artifacts={}, run_id=run_id)
+        report = {"rows": len(labels), name: value}
+        client.log_dict(run_id, report, REPORT)
+        uri = f"{client.get_run(run_id).info.artifact_uri}/{REPORT}"
+        return EvaluationResult(
+            {name: value}, {"reference_evaluation": JsonEvaluationArtifact(uri, report)}, run_id=run_id
+        )
