@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def ends(versions: list[str]) -> list[str]:
     return versions if SEES_ALL else list(dict.fromkeys([versions[0], versions[-1]]))
 
 
-def cells() -> list[object]:
+def cells() -> Sequence[object]:
     """The test matrix: (package, MLflow) pairs, derived from each package's own metadata."""
     repository = nox.param(REPOSITORY, None, id=REPOSITORY, tags=[REPOSITORY])
     return [repository] + [
