@@ -20,7 +20,8 @@ class TestGoodApp(AppConformance):
     app_name = "plugkit-good"
 
     @pytest.fixture(scope="class")
-    def server_env(self, tmp_path_factory):
+    @classmethod
+    def server_env(cls, tmp_path_factory):
         point = {"mlflow.app": {"plugkit-good": "good_app:create_app"}}
         return plugin_env([write_distribution(tmp_path_factory.mktemp("plugin"), "good-app", {}, point), FAKES])
 

@@ -21,15 +21,18 @@ SECRET = "hunter2-of-the-destination"
 
 class TestFolderBehindTheServer(ProxiedArtifactsConformance):
     @pytest.fixture(scope="class")
-    def artifacts_destination(self, tmp_path_factory):
+    @classmethod
+    def artifacts_destination(cls, tmp_path_factory):
         return f"good-folder:{tmp_path_factory.mktemp('destination')}/root"
 
     @pytest.fixture(scope="class")
-    def secrets(self):
+    @classmethod
+    def secrets(cls):
         return (SECRET,)
 
     @pytest.fixture(scope="class")
-    def server_env(self, tmp_path_factory):
+    @classmethod
+    def server_env(cls, tmp_path_factory):
         point = {"mlflow.artifact_repository": {"good-folder": "folder_artifacts:FullRepository"}}
         plugin = write_distribution(tmp_path_factory.mktemp("plugin"), "good-folder", {}, point)
         with object_server() as url:

@@ -104,7 +104,8 @@ class TestGoodWheel(PackagingConformance):
     distribution = "good-wheel"
 
     @pytest.fixture(scope="class")
-    def python_folders(self, tmp_path_factory):
+    @classmethod
+    def python_folders(cls, tmp_path_factory):
         return (str(write_distribution(tmp_path_factory.mktemp("site"), "good-wheel", MODULES, POINTS)),)
 
 

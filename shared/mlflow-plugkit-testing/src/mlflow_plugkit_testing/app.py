@@ -69,13 +69,15 @@ class AppConformance(ConformanceSuite):
         pytest.skip("the plugin's tests define no check_app_behaviour")
 
     @pytest.fixture(scope="class")
-    def server_env(self) -> Mapping[str, str]:
+    @classmethod
+    def server_env(cls) -> Mapping[str, str]:
         """The environment of the server; override it for the app's configuration: `plugin_env(env={...})`."""
         return plugin_env()
 
     @pytest.fixture(scope="class", params=["uvicorn", "gunicorn"])
+    @classmethod
     def app(
-        self,
+        cls,
         request: pytest.FixtureRequest,
         server_env: Mapping[str, str],
         tmp_path_factory: pytest.TempPathFactory,
@@ -84,25 +86,25 @@ class AppConformance(ConformanceSuite):
         if request.param == "uvicorn" and not _has_uvicorn():
             pytest.skip("this MLflow has no uvicorn server")
         options = ["--gunicorn-opts", "--timeout 60"] if request.param == "gunicorn" else []
-        yield from self._run(request.param, options, server_env, tmp_path_factory)
+        yield from cls._run(request.param, options, server_env, tmp_path_factory)
 
     @pytest.fixture(scope="class")
+    @classmethod
     def prefixed_app(
-        self, server_env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+        cls, server_env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[RunningApp]:
         """The app on MLflow's default server, below a static prefix."""
-        yield from self._run("the default server", ["--static-prefix", PREFIX], server_env, tmp_path_factory)
+        yield from cls._run("the default server", ["--static-prefix", PREFIX], server_env, tmp_path_factory)
 
+    @classmethod
     def _run(
-        self, kind: str, options: list[str], env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+        cls, kind: str, options: list[str], env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[RunningApp]:
-        assert self.app_name, "set app_name to the name of the mlflow.app entry point"
+        assert cls.app_name, "set app_name to the name of the mlflow.app entry point"
         folder = tmp_path_factory.mktemp("app")
         artifacts = ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()]
-        server = MlflowServer(
-            ["--app-name", self.app_name, *artifacts, *options], folder=folder, env=env, ready=answers
-        )
-        running = RunningApp(kind, server, self.client_headers)
+        server = MlflowServer(["--app-name", cls.app_name, *artifacts, *options], folder=folder, env=env, ready=answers)
+        running = RunningApp(kind, server, cls.client_headers)
         try:
             server.start()
         except ServerError as exc:

@@ -34,7 +34,8 @@ class ProxiedArtifactsConformance(ConformanceSuite):
 
         class TestDemoProxied(ProxiedArtifactsConformance):
             @pytest.fixture(scope="class")
-            def artifacts_destination(self, tmp_path_factory):
+            @classmethod
+            def artifacts_destination(cls, tmp_path_factory):
                 return f"demo://{tmp_path_factory.mktemp('demo')}"
     """
 
@@ -44,27 +45,31 @@ class ProxiedArtifactsConformance(ConformanceSuite):
     server_options: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
-    def artifacts_destination(self) -> str:
+    @classmethod
+    def artifacts_destination(cls) -> str:
         """Override it: the URI of an empty root, for `--artifacts-destination`."""
         raise NotImplementedError("override the class-scoped fixture artifacts_destination")
 
     @pytest.fixture(scope="class")
-    def secrets(self) -> tuple[str, ...]:
+    @classmethod
+    def secrets(cls) -> tuple[str, ...]:
         """Override it: the secret values that the server uses to reach the destination."""
         return ()
 
     @pytest.fixture(scope="class")
-    def server_env(self) -> Mapping[str, str]:
+    @classmethod
+    def server_env(cls) -> Mapping[str, str]:
         """The environment of the server; override it for credentials: `plugin_env(env={...})`."""
         return plugin_env()
 
     @pytest.fixture(scope="class")
+    @classmethod
     def server(
-        self, artifacts_destination: str, server_env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+        cls, artifacts_destination: str, server_env: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[MlflowServer]:
         """The running server, which keeps its runs in a SQLite file."""
         folder = tmp_path_factory.mktemp("server")
-        options = ["--serve-artifacts", "--artifacts-destination", artifacts_destination, *self.server_options]
+        options = ["--serve-artifacts", "--artifacts-destination", artifacts_destination, *cls.server_options]
         with MlflowServer(
             ["--backend-store-uri", fresh_database(folder), *options], folder=folder, env=server_env
         ) as server:

@@ -71,9 +71,10 @@ class PackagingConformance(ConformanceSuite):
     python_path: tuple[str, ...] = ()
 
     @pytest.fixture(scope="class")
-    def python_folders(self) -> tuple[str, ...]:
+    @classmethod
+    def python_folders(cls) -> tuple[str, ...]:
         """Folders in front of sys.path; the property `python_path` unless a test makes them."""
-        return self.python_path
+        return cls.python_path
 
     @pytest.fixture
     def dist(self, python_folders: tuple[str, ...]) -> Distribution:
@@ -88,18 +89,21 @@ class PackagingConformance(ConformanceSuite):
         return found[0]
 
     @pytest.fixture(scope="class")
-    def loaded(self, python_folders: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    @classmethod
+    def loaded(cls, python_folders: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         """What a clean interpreter says that loads the entry points beside MLflow."""
-        return self._probe("load", (), python_folders, tmp_path_factory.mktemp("probe"))
+        return cls._probe("load", (), python_folders, tmp_path_factory.mktemp("probe"))
 
     @pytest.fixture(scope="class")
-    def blocked(self, python_folders: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    @classmethod
+    def blocked(cls, python_folders: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         """The same where neither the SDKs nor what only the full MLflow requires can be imported."""
-        names = (*NOT_IN_SKINNY, *(n for n in self.forbidden_imports if n != "google"))
-        return self._probe("blocked", names, python_folders, tmp_path_factory.mktemp("probe"))
+        names = (*NOT_IN_SKINNY, *(n for n in cls.forbidden_imports if n != "google"))
+        return cls._probe("blocked", names, python_folders, tmp_path_factory.mktemp("probe"))
 
-    def _probe(self, mode: str, names: tuple[str, ...], folders: tuple[str, ...], cwd: Path) -> dict[str, Any]:
-        arguments = ["mlflow_plugkit_testing.wheels_probe", mode, self.distribution, ",".join(names)]
+    @classmethod
+    def _probe(cls, mode: str, names: tuple[str, ...], folders: tuple[str, ...], cwd: Path) -> dict[str, Any]:
+        arguments = ["mlflow_plugkit_testing.wheels_probe", mode, cls.distribution, ",".join(names)]
         done = run_cli(arguments, env=plugin_env(folders), cwd=cwd)
         if done.returncode != 0:
             return {"crash": done.stderr[-2000:]}

@@ -32,7 +32,8 @@ class TestBrokenApp(AppConformance):
     app_name = "plugkit-broken"
 
     @pytest.fixture(scope="class")
-    def server_env(self, tmp_path_factory):
+    @classmethod
+    def server_env(cls, tmp_path_factory):
         point = {"mlflow.app": {"plugkit-broken": "broken_server_app:create_app"}}
         return plugin_env([write_distribution(tmp_path_factory.mktemp("plugin"), "broken-app", {}, point), FAKES])
 

@@ -34,15 +34,18 @@ class TestBrokenDestination(ProxiedArtifactsConformance):
     server_options = ("--default-artifact-root", f"mlflow-artifacts:/{SECRET}")
 
     @pytest.fixture(scope="class")
-    def artifacts_destination(self, tmp_path_factory):
+    @classmethod
+    def artifacts_destination(cls, tmp_path_factory):
         return f"broken-destination:{tmp_path_factory.mktemp('destination')}/root/{SECRET}"
 
     @pytest.fixture(scope="class")
-    def secrets(self):
+    @classmethod
+    def secrets(cls):
         return (SECRET,)
 
     @pytest.fixture(scope="class")
-    def server_env(self, tmp_path_factory):
+    @classmethod
+    def server_env(cls, tmp_path_factory):
         point = {"mlflow.artifact_repository": {"broken-destination": "broken_destination:BrokenDestination"}}
         plugin = write_distribution(tmp_path_factory.mktemp("plugin"), "broken-destination", {}, point)
         return plugin_env([plugin, FAKES])

@@ -69,7 +69,8 @@ class TestEveryFault(PackagingConformance):
     distribution = "every-fault"
 
     @pytest.fixture(scope="class")
-    def python_folders(self, tmp_path_factory):
+    @classmethod
+    def python_folders(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("site")
         other = {"mlflow.artifact_repository": {"claimed-twice": "other:repository"}}
         write_distribution(folder, "another-plugin", {}, other)
@@ -82,9 +83,10 @@ class RangeOf(PackagingConformance):
     requires = ""
 
     @pytest.fixture(scope="class")
-    def python_folders(self, tmp_path_factory):
+    @classmethod
+    def python_folders(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("site")
-        return (str(write_distribution(folder, "ranged", {}, {}, requires=(self.requires,))),)
+        return (str(write_distribution(folder, "ranged", {}, {}, requires=(cls.requires,))),)
 
 
 class TestNoFloor(RangeOf):
@@ -106,6 +108,7 @@ class TestSqlDialectAsScheme(RangeOf):
     breaks = {"test_names_can_be_reached": "MLflow looks up 'mssql'"}
 
     @pytest.fixture(scope="class")
-    def python_folders(self, tmp_path_factory):
+    @classmethod
+    def python_folders(cls, tmp_path_factory):
         points = {"mlflow.artifact_repository": {"mssql+pyodbc": "a:b"}}
         return (str(write_distribution(tmp_path_factory.mktemp("site"), "ranged", {}, points)),)
