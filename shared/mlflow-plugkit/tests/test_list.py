@@ -50,6 +50,8 @@ def test_json_holds_every_plugin_with_its_range_and_cost(env: dict[str, str]) ->
     assert backend["import_ms"] >= 200 > repository["import_ms"] >= 0
     assert good["import_ms"] == pytest.approx(repository["import_ms"] + backend["import_ms"], abs=0.1)
 
+    assert good["eager_ms"] == repository["import_ms"]
+
     old = plugins["seed-old"]
     assert (old["mlflow_range"], old["mlflow_inside"]) == ("<2,>=1", False)
     assert "No module named 'seed_gone'" in old["entry_points"][0]["error"]
@@ -59,7 +61,14 @@ def test_json_holds_every_plugin_with_its_range_and_cost(env: dict[str, str]) ->
 def test_the_table_names_every_plugin_and_what_failed(env: dict[str, str]) -> None:
     done = run(["list"], env)
     assert done.returncode == 0, done.stderr
-    for text in ("seed-good 1.2.3", "artifact_repository *", "seed_gone:E", "failed", "none declared", "together"):
+    for text in (
+        "seed-good 1.2.3",
+        "artifact_repository *",
+        "seed_gone:E",
+        "failed",
+        "none declared",
+        "cost to `import mlflow`",
+    ):
         assert text in done.stdout
     assert "does not admit this MLflow" in " ".join(done.stdout.split())
     assert "mlflow-plugkit doctor" in done.stdout

@@ -7,6 +7,7 @@ import platform
 from typing import Any
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -78,6 +79,7 @@ def _plugin(ctx: Context, plugin: Plugin) -> dict[str, Any]:
         "mlflow_inside": inside,
         "import_ms": _sum(e["import_ms"] for e in entries),
         "import_cpu_ms": _sum(e["import_cpu_ms"] for e in entries),
+        "eager_ms": _sum(e["import_ms"] for e in entries if e["eager"]),
         "entry_points": entries,
     }
 
@@ -97,24 +99,26 @@ def _print(listing: dict[str, Any]) -> None:
     if not listing["plugins"]:
         console.print(f"{title}: no MLflow plugin is installed.")
         return
-    table = Table(title=title, title_justify="left", show_lines=False)
-    for heading in ("plugin", "MLflow range", "group", "name", "object"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("ms", justify="right", no_wrap=True)
+    console.print(title, highlight=False)
     for plugin in listing["plugins"]:
-        first = (f"{plugin['name']} {plugin['version']}", _range_text(plugin))
-        for entry in plugin["entry_points"]:
-            cost = "failed" if entry["error"] else f"{entry['import_ms']:.1f}"
-            group = entry["group"].removeprefix("mlflow.") + (" *" if entry["eager"] else "")
-            table.add_row(*map(escape, (*first, group, entry["name"], entry["object"], cost)))
-            first = ("", "")
-        if len(plugin["entry_points"]) > 1 and plugin["import_ms"] is not None:
-            table.add_row("", "", "", "", "together", f"{plugin['import_ms']:.1f}")
-        table.add_section()
-    console.print(table)
+        console.print(_table(plugin))
     console.print("* loaded by every `import mlflow`. ms: time to load the entry point after MLflow itself.")
     if any(e["error"] for p in listing["plugins"] for e in p["entry_points"]):
         console.print("Run `mlflow-plugkit doctor` to see why entry points failed.")
+
+
+def _table(plugin: dict[str, Any]) -> Table:
+    eager = "none" if plugin["eager_ms"] is None else f"{plugin['eager_ms']:.1f} ms"
+    heading = f"{plugin['name']} {plugin['version']}, MLflow {_range_text(plugin)}, cost to `import mlflow`: {eager}"
+    table = Table(title=escape(heading), title_justify="left", title_style="bold", box=SIMPLE)
+    for column in ("group", "name", "object"):
+        table.add_column(column, overflow="fold")
+    table.add_column("ms", justify="right", no_wrap=True)
+    for entry in plugin["entry_points"]:
+        cost = "failed" if entry["error"] else f"{entry['import_ms']:.1f}"
+        group = entry["group"].removeprefix("mlflow.") + (" *" if entry["eager"] else "")
+        table.add_row(*map(escape, (group, entry["name"], entry["object"], cost)))
+    return table
 
 
 def _range_text(plugin: dict[str, Any]) -> str:
