@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import urljoin
 
 import requests
 
@@ -98,9 +99,10 @@ def run_cli(
 
 
 def is_healthy(url: str) -> bool:
-    """Whether MLflow's `/health` below `url` answers 200."""
+    """Whether MLflow's `/health` answers 200 below `url`, or at its root (MLflow 2 under a static prefix)."""
+    root = urljoin(url, "/health")
     try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
+        return any(requests.get(address, timeout=5).status_code == 200 for address in (f"{url}/health", root))
     except requests.RequestException:
         return False
 
