@@ -120,6 +120,7 @@ def test_parts_are_joined_without_empty_ones() -> None:
         (f"demo://h/p?password={SECRET}&x=1", "demo://h/p?password=***&x=1"),
         (f"https://h/k?X-Amz-Signature={SECRET}&X-Amz-Date=1", "https://h/k?X-Amz-Signature=***&X-Amz-Date=1"),
         (f"https://h/k?sig={SECRET}", "https://h/k?sig=***"),
+        (f"The password={SECRET}. Change it.", "The password=***. Change it."),
         (f"AWS_SECRET_ACCESS_KEY={SECRET}", "AWS_SECRET_ACCESS_KEY=***"),
         (f'{{"client_secret": "{SECRET}", "a": 1}}', '{"client_secret": ***, "a": 1}'),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
@@ -154,7 +155,7 @@ def test_known_secrets_are_hidden_also_where_they_are_percent_encoded() -> None:
 
 
 @given(
-    st.text("abcXYZ019-_.~!@:%é ", min_size=4, max_size=20).filter(lambda s: s.strip() == s),
+    st.text("abcXYZ019-_.~!@:%é ", min_size=4, max_size=20).filter(lambda s: s.strip(" .") == s),
     st.sampled_from(["demo://ann:{}@host/p", "demo://host/p?api_key={}"]),
 )
 def test_no_part_of_an_encoded_password_is_left_in_a_redacted_uri(secret: str, form: str) -> None:

@@ -24,7 +24,7 @@ _USERINFO = re.compile(r"(?<=://)(?P<user>[^/?#\s:@'\"]*):(?P<password>[^/?#\s'\
 # A password with an unescaped "/" or "?" in it: the text after the colon is no port, and an "@" follows.
 _BROKEN_USERINFO = re.compile(r"(?<=://)(?P<user>[^/?#\s:@'\"]*):(?!\d*(?:[/?#\s'\"]|$))(?P<password>[^\s'\"]*)@")
 _ASSIGNMENT = re.compile(
-    rf"(?P<name>\b{_SENSITIVE_NAME})(?P<quote>[\"']?)(?P<sep>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,#\"'}}\])]+)",
+    rf"(?P<name>\b{_SENSITIVE_NAME})(?P<quote>[\"']?)(?P<sep>\s*[=:]\s*)(?P<value>\"[^\"]*\"|'[^']*'|[^\s&;,#\"'}}\])]*[^\s&;,#\"'}}\]).])",
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
