@@ -18,7 +18,7 @@ def _text_clause(entity: str, key: str) -> st.SearchStrategy[str]:
 
 
 def run_filters() -> st.SearchStrategy[str]:
-    """Filters of `search_runs`, of up to three clauses."""
+    """Filters of `search_runs`, of one or two clauses."""
     clause = st.one_of(
         st.builds("metrics.{} {} {}".format, st.sampled_from(["m", "`acc.val/1`", "absent"]), COMPARES, NUMBERS),
         _text_clause("params", "p"),
@@ -30,7 +30,7 @@ def run_filters() -> st.SearchStrategy[str]:
         st.builds("dataset.name {} '{}'".format, st.sampled_from(["=", "LIKE"]), st.sampled_from(["d1", "d%"])),
         st.sampled_from(["colour.x = 'red'", "params.p > '1'", "attributes.colour = 'red'", "metrics.m = 'x'"]),
     )
-    return st.lists(clause, max_size=3).map(" AND ".join)
+    return st.lists(clause, min_size=1, max_size=2).map(" AND ".join)
 
 
 def run_orders() -> st.SearchStrategy[list[str]]:

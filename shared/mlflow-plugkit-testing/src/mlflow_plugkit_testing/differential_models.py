@@ -42,25 +42,33 @@ class ModelAndTraceMachine(DifferentialMachine):
     models = Bundle("models")
     traces = Bundle("traces")
 
-    @initialize(target=models)
-    def start(self) -> Any:
-        """Make a run; name a model that no store has."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts: set[int] = set()
         for side in (self.pair.own, self.pair.tested):
             side.ids.update(no_model="m-" + "f" * 32)
             side.ids["run"] = side.store.create_run("0", "ada", 1, [], "run").info.run_id
-        self.starts: set[int] = set()
-        return "no_model"
+
+    @initialize(target=models)
+    def start_models(self) -> Any:
+        """Make three models; name one that no store has."""
+        named = ("alpha", "Alpha", "beta_1") if self.has_models else ()
+        made = [self._create_model(name, name, "one", None) for name in named]
+        return multiple("no_model", *(name for name in made if name))
 
     @initialize(target=traces)
-    def start_traces(self) -> str:
-        """A trace that no store has."""
-        return NO_TRACE
+    def start_traces(self) -> Any:
+        """Make three traces; name one that no store has."""
+        made = [self._start_trace(at, tag, True) for at, tag in ((11, "one"), (12, "One"), (13, "two"))]
+        return multiple(NO_TRACE, *made) if self.has_traces else NO_TRACE
 
     @rule(target=models, name=NAMES, tag=TEXTS, param=TEXTS, kind=st.sampled_from([None, "agent"]))
     def create_logged_model(self, name: str, tag: str, param: str, kind: str | None) -> Any:
         """Create a logged model; the name may be a bad one."""
-        if not self.has_models:
-            return multiple()
+        made = self._create_model(name, tag, param, kind) if self.has_models else None
+        return multiple(made, made) if made else multiple()
+
+    def _create_model(self, name: str, tag: str, param: str, kind: str | None) -> str | None:
         from mlflow.entities import LoggedModelParameter, LoggedModelTag
 
         made = self.new_name("model")
@@ -70,9 +78,9 @@ class ModelAndTraceMachine(DifferentialMachine):
             return str(side.store.create_logged_model("0", name, side.ids["run"], tags, params, kind).model_id)
 
         if not self.pair.make(made, "create_logged_model", create):
-            return multiple()
+            return None
         self._read_model(made)
-        return multiple(made, made)
+        return made
 
     @rule(model=models, ready=st.booleans())
     def finalize_logged_model(self, model: str, ready: bool) -> None:
@@ -160,8 +168,12 @@ class ModelAndTraceMachine(DifferentialMachine):
     @rule(target=traces, at=st.integers(1, 9), tag=TEXTS, good=st.booleans())
     def start_trace(self, at: int, tag: str, good: bool) -> Any:
         """Start a trace; no two have one time, since ties are in no promised order."""
+        trace_id = self._start_trace(at, tag, good)
+        return multiple(trace_id, trace_id) if self.has_traces else multiple()
+
+    def _start_trace(self, at: int, tag: str, good: bool) -> str:
         if not self.has_traces:
-            return multiple()
+            return NO_TRACE
         from mlflow.entities import TraceInfo, TraceLocation, TraceState
 
         while at in self.starts:
@@ -183,7 +195,7 @@ class ModelAndTraceMachine(DifferentialMachine):
             return trace_shown(side, side.store.start_trace(info))
 
         self.pair.same("start_trace", start)
-        return multiple(trace_id, trace_id)
+        return trace_id
 
     @rule(trace=traces, key=KEYS, value=TEXTS)
     def set_trace_tag(self, trace: str, key: str, value: str) -> None:

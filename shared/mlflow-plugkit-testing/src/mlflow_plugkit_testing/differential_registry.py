@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import Bundle, initialize, multiple, rule
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 
 from mlflow_plugkit_testing.differential import DifferentialMachine, pages_of
 
 NAMES = st.sampled_from(["alpha", "alpha", "Alpha", "beta_1 ü", ""])
-KNOWN = st.sampled_from(["alpha", "alpha", "Alpha", "beta_1 ü", "absent"])
-VERSIONS = st.sampled_from([1, 2, 1, 3, 0, "x"])
 TEXTS = st.sampled_from(["one", "One", "two", "größer", "a'b", ""])
 KEYS = st.sampled_from(["t", "k.a-b"])
 ALIASES = st.sampled_from(["champion", "Challenger", "latest", "v1", "a b"])
@@ -43,36 +41,61 @@ def model_shown(model: Any) -> tuple[Any, ...]:
 
 
 class RegistryMachine(DifferentialMachine):
-    """Operations on registered models and their versions; a name or a version may be unknown, or a bad one."""
+    """Operations on registered models and their versions; a name or a version may be unknown, or a bad one.
 
-    @rule(name=NAMES, tags=st.lists(st.tuples(KEYS, TEXTS), max_size=2), description=st.none() | TEXTS)
-    def create_registered_model(self, name: str, tags: list[Any], description: str | None) -> None:
+    Each sequence starts with the models "alpha", with two versions, and "Alpha", with one.
+    """
+
+    names = Bundle("names")
+    versions = Bundle("versions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, count in (("alpha", 2), ("Alpha", 1)):
+            self.create_registered_model(name, [("t", "One")], None)
+            for _ in range(count):
+                self.create_model_version(name, "run1", "one")
+
+    @initialize(target=names)
+    def start_names(self) -> Any:
+        """Name the models that both registries have, and one that none has."""
+        return multiple("alpha", "Alpha", "absent")
+
+    @initialize(target=versions)
+    def start_versions(self) -> Any:
+        """Name the versions that both registries have, and some that none has."""
+        return multiple(("alpha", 1), ("alpha", 2), ("Alpha", 1), ("absent", 1), ("alpha", "x"))
+
+    @rule(target=names, name=NAMES, tags=st.lists(st.tuples(KEYS, TEXTS), max_size=2), description=st.none() | TEXTS)
+    def create_registered_model(self, name: str, tags: list[Any], description: str | None) -> Any:
         """Create a registered model; the name may be taken or empty."""
         all_tags = [RegisteredModelTag(*t) for t in tags]
-        self.pair.same(
+        made = self.pair.same(
             "create_registered_model",
             lambda s: model_shown(s.store.create_registered_model(name, all_tags, description)),
         )
+        return multiple() if made is None else multiple(name, name, name)
 
-    @rule(name=KNOWN, description=TEXTS)
+    @rule(name=names, description=TEXTS)
     def update_registered_model(self, name: str, description: str) -> None:
         """Describe a registered model."""
         self.pair.same(
             "update_registered_model", lambda s: model_shown(s.store.update_registered_model(name, description))
         )
 
-    @rule(name=KNOWN, new=NAMES)
-    def rename_registered_model(self, name: str, new: str) -> None:
+    @rule(target=names, name=names, new=NAMES)
+    def rename_registered_model(self, name: str, new: str) -> Any:
         """Rename a registered model; the name may be taken, empty or its own."""
         self.pair.same("rename_registered_model", lambda s: model_shown(s.store.rename_registered_model(name, new)))
         self._read(new)
+        return new
 
-    @rule(name=KNOWN)
+    @rule(name=names)
     def delete_registered_model(self, name: str) -> None:
         """Delete a registered model with its versions."""
         self.pair.same("delete_registered_model", lambda s: s.store.delete_registered_model(name))
 
-    @rule(name=KNOWN, key=KEYS, value=TEXTS, delete=st.booleans())
+    @rule(name=names, key=KEYS, value=TEXTS, delete=st.booleans())
     def tag_registered_model(self, name: str, key: str, value: str, delete: bool) -> None:
         """Set or delete a tag of a registered model."""
         if delete:
@@ -82,55 +105,61 @@ class RegistryMachine(DifferentialMachine):
             self.pair.same("set_registered_model_tag", lambda s: s.store.set_registered_model_tag(name, tag))
         self._read(name)
 
-    @rule(name=KNOWN, run=st.sampled_from([None, "run1", "run2"]), tag=st.none() | TEXTS)
-    def create_model_version(self, name: str, run: str | None, tag: str | None) -> None:
+    @rule(target=versions, name=names, run=st.sampled_from([None, "run1", "run2"]), tag=st.none() | TEXTS)
+    def create_model_version(self, name: str, run: str | None, tag: str | None) -> Any:
         """Create the next version."""
         tags = [] if tag is None else [ModelVersionTag("t", tag)]
-        self.pair.same(
+        made = self.pair.same(
             "create_model_version",
             lambda s: version_shown(s.store.create_model_version(name, "s3://b/m", run, tags)),
         )
+        if made is None:
+            return multiple()
+        version = (name, int(made[0][1]))
+        return multiple(version, version, version)
 
-    @rule(name=KNOWN, version=VERSIONS, description=TEXTS)
-    def update_model_version(self, name: str, version: int | str, description: str) -> None:
+    @rule(version=versions, description=TEXTS)
+    def update_model_version(self, version: tuple[str, Any], description: str) -> None:
         """Describe a version."""
         self.pair.same(
             "update_model_version",
-            lambda s: version_shown(s.store.update_model_version(name, version, description)),
+            lambda s: version_shown(s.store.update_model_version(*version, description)),
         )
 
-    @rule(name=KNOWN, version=VERSIONS, stage=STAGES, archive=st.booleans())
-    def transition_model_version_stage(self, name: str, version: int | str, stage: str, archive: bool) -> None:
+    @rule(version=versions, stage=STAGES, archive=st.booleans())
+    def transition_model_version_stage(self, version: tuple[str, Any], stage: str, archive: bool) -> None:
         """Move a version to a stage."""
         self.pair.same(
             "transition_model_version_stage",
-            lambda s: version_shown(s.store.transition_model_version_stage(name, version, stage, archive)),
+            lambda s: version_shown(s.store.transition_model_version_stage(*version, stage, archive)),
         )
-        self._read(name)
+        self._read(version[0])
 
-    @rule(name=KNOWN, version=VERSIONS)
-    def delete_model_version(self, name: str, version: int | str) -> None:
+    @rule(version=versions)
+    def delete_model_version(self, version: tuple[str, Any]) -> None:
         """Delete a version; its number is not used again, and its aliases go."""
-        self.pair.same("delete_model_version", lambda s: s.store.delete_model_version(name, version))
-        self._read(name)
+        self.pair.same("delete_model_version", lambda s: s.store.delete_model_version(*version))
+        self._read(version[0])
 
-    @rule(name=KNOWN, version=VERSIONS, key=KEYS, value=TEXTS, delete=st.booleans())
-    def tag_model_version(self, name: str, version: int | str, key: str, value: str, delete: bool) -> None:
+    @rule(version=versions, key=KEYS, value=TEXTS, delete=st.booleans())
+    def tag_model_version(self, version: tuple[str, Any], key: str, value: str, delete: bool) -> None:
         """Set or delete a tag of a version."""
         if delete:
-            self.pair.same("delete_model_version_tag", lambda s: s.store.delete_model_version_tag(name, version, key))
+            self.pair.same("delete_model_version_tag", lambda s: s.store.delete_model_version_tag(*version, key))
         else:
             tag = ModelVersionTag(key, value)
-            self.pair.same("set_model_version_tag", lambda s: s.store.set_model_version_tag(name, version, tag))
-        self.get_model_version(name, version)
+            self.pair.same("set_model_version_tag", lambda s: s.store.set_model_version_tag(*version, tag))
+        self.get_model_version(version)
 
-    @rule(name=KNOWN, alias=ALIASES, version=VERSIONS)
-    def set_registered_model_alias(self, name: str, alias: str, version: int | str) -> None:
+    @rule(alias=ALIASES, version=versions)
+    def set_registered_model_alias(self, alias: str, version: tuple[str, Any]) -> None:
         """Set an alias, which may be reserved or a bad one, and which another version may have."""
-        self.pair.same("set_registered_model_alias", lambda s: s.store.set_registered_model_alias(name, alias, version))
-        self._read(name)
+        self.pair.same(
+            "set_registered_model_alias", lambda s: s.store.set_registered_model_alias(version[0], alias, version[1])
+        )
+        self._read(version[0])
 
-    @rule(name=KNOWN, alias=ALIASES, delete=st.booleans())
+    @rule(name=names, alias=ALIASES, delete=st.booleans())
     def use_alias(self, name: str, alias: str, delete: bool) -> None:
         """Delete an alias, or follow it."""
         if delete:
@@ -141,15 +170,13 @@ class RegistryMachine(DifferentialMachine):
             "get_model_version_by_alias", lambda s: version_shown(s.store.get_model_version_by_alias(name, alias))
         )
 
-    @rule(name=KNOWN, version=VERSIONS)
-    def get_model_version(self, name: str, version: int | str) -> None:
+    @rule(version=versions)
+    def get_model_version(self, version: tuple[str, Any]) -> None:
         """Read a version and its download URI."""
-        self.pair.same("get_model_version", lambda s: version_shown(s.store.get_model_version(name, version)))
-        self.pair.same(
-            "get_model_version_download_uri", lambda s: s.store.get_model_version_download_uri(name, version)
-        )
+        self.pair.same("get_model_version", lambda s: version_shown(s.store.get_model_version(*version)))
+        self.pair.same("get_model_version_download_uri", lambda s: s.store.get_model_version_download_uri(*version))
 
-    @rule(name=KNOWN, stages=st.none() | st.lists(STAGES, max_size=2))
+    @rule(name=names, stages=st.none() | st.lists(STAGES, max_size=2))
     def get_latest_versions(self, name: str, stages: list[str] | None) -> None:
         """Read the latest versions of some stages, in any order."""
         self.pair.same(

@@ -28,6 +28,13 @@ POINTS = st.one_of(
     st.tuples(st.just("loss"), st.sampled_from([float("nan"), 1.0, -3.0]), TIMES, STEPS),
 )
 
+WORLD: dict[str, tuple[str, int, str, dict[str, float], dict[str, str]]] = {
+    "bare": ("default", 21, "one", {}, {}),
+    "low": ("first", 22, "One", {"m": -1.5, "loss": float("nan")}, {"p": "two"}),
+    "high": ("first", 23, "two", {"m": 2.0, "loss": 2.0}, {"p": "One", "q r": "50%"}),
+    "mid": ("default", 24, "größer", {"m": 1.0, "loss": -3.0, "acc.val/1": 0.0}, {"p": "one"}),
+}
+
 
 def run_shown(side: Side, run: Any) -> dict[str, Any]:
     """A run in the form that is compared: without its clock and its artifact location."""
@@ -56,7 +63,11 @@ def point_shown(point: Any) -> tuple[Any, ...]:
 
 
 class RunMachine(DifferentialMachine):
-    """Operations on experiments and runs."""
+    """Operations on experiments and runs.
+
+    Each sequence starts with the default experiment ("default"), the experiments named "first" and
+    "second", and the runs of `WORLD`.
+    """
 
     experiments = Bundle("experiments")
     runs = Bundle("runs")
@@ -64,20 +75,41 @@ class RunMachine(DifferentialMachine):
     def __init__(self) -> None:
         super().__init__()
         self.starts: set[int] = set()
-        self.known_experiments = ["default"]
-
-    @initialize(target=experiments)
-    def start(self) -> Any:
-        """Name what every store has, and what none has."""
+        self.known_experiments = ["default", "first", "second"]
         for side in (self.pair.own, self.pair.tested):
             side.ids.update(default="0", no_experiment="987654321", no_run="f" * 32)
         self.pair.same("get_experiment of the default experiment", lambda s: s.store.get_experiment("0").name)
-        return multiple("default", "default", "no_experiment")
+        for name in ("first", "second"):
+            self._make("create_experiment", name, lambda s, name=name: s.store.create_experiment(name))
+        for name, (experiment, start, tag, points, params) in WORLD.items():
+            tags = [RunTag("t", tag)]
+
+            def fill(side: Side, name: str = name, points: Any = points, params: Any = params) -> None:
+                metrics = [Metric(key, value, 2, 1) for key, value in points.items()]
+                side.store.log_batch(side.ids[name], metrics, [Param(*item) for item in params.items()], [])
+
+            self._make(
+                "create_run",
+                name,
+                lambda s, e=experiment, at=start, t=tags, n=name: (
+                    s.store.create_run(s.ids[e], "ada", at, t, n).info.run_id
+                ),
+            )
+            self.pair.same("log_batch", fill)
+            self._read(name)
+
+    def _make(self, what: str, name: str, operation: Any) -> None:
+        assert self.pair.make(name, what, operation), f"{what} failed on both sides"
+
+    @initialize(target=experiments)
+    def start_experiments(self) -> Any:
+        """Name the experiments that both stores have, and one that none has."""
+        return multiple("default", "first", "second", "no_experiment")
 
     @initialize(target=runs)
-    def start_runs(self) -> str:
-        """The run that no store has."""
-        return "no_run"
+    def start_runs(self) -> Any:
+        """Name the runs that both stores have, and one that none has."""
+        return multiple(*WORLD, *WORLD, "no_run")
 
     @rule(target=experiments, name=NAMES, tag=st.none() | TEXTS)
     def create_experiment(self, name: str, tag: str | None) -> Any:
@@ -103,6 +135,7 @@ class RunMachine(DifferentialMachine):
         name = "restore_experiment" if restore else "delete_experiment"
         self.pair.same(name, lambda s: getattr(s.store, name)(s.ids[experiment]))
         self._read_experiment(experiment)
+        self._search([experiment], "", [], 1000, ViewType.ALL)
 
     @rule(experiment=experiments, key=TAG_KEYS, value=TEXTS)
     def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
@@ -147,6 +180,11 @@ class RunMachine(DifferentialMachine):
         name = "restore_run" if restore else "delete_run"
         self.pair.same(name, lambda s: getattr(s.store, name)(s.ids[run]))
         self._read(run)
+
+    @rule(order_by=run_orders(), size=SIZES, view=VIEWS)
+    def search_all_runs(self, order_by: list[str], size: int, view: Any) -> None:
+        """Search all experiments without a filter, page by page."""
+        self._search(self.known_experiments, "", order_by, size, view)
 
     @rule(run=runs, point=POINTS)
     def log_metric(self, run: str, point: Any) -> None:
@@ -196,11 +234,20 @@ class RunMachine(DifferentialMachine):
         self.pair.same("log_inputs", lambda s: s.store.log_inputs(s.ids[run], datasets=datasets))
         self._read(run)
 
-    @rule(filter_string=run_filters(), order_by=run_orders(), size=SIZES, view=VIEWS, only=st.none() | experiments)
-    def search_runs(self, filter_string: str, order_by: list[str], size: int, view: Any, only: str | None) -> None:
-        """Search one or all experiments, page by page."""
+    @rule(
+        filters=st.lists(run_filters(), min_size=1, max_size=5),
+        order_by=run_orders(),
+        size=SIZES,
+        view=VIEWS,
+        only=st.none() | experiments,
+    )
+    def search_runs(self, filters: list[str], order_by: list[str], size: int, view: Any, only: str | None) -> None:
+        """Search one or all experiments by each of the filters, page by page."""
         names = self.known_experiments if only is None else [only]
+        for filter_string in filters:
+            self._search(names, filter_string, order_by, size, view)
 
+    def _search(self, names: list[str], filter_string: str, order_by: list[str], size: int, view: Any) -> None:
         def search(side: Side) -> Any:
             ids = [side.ids[name] for name in names]
             return pages_of(
@@ -208,7 +255,7 @@ class RunMachine(DifferentialMachine):
                 lambda run: run_shown(side, run),
             )
 
-        self.pair.same("search_runs", search)
+        self.pair.same(f"search_runs by {filter_string!r}", search)
 
     @rule(
         filter_string=st.sampled_from(

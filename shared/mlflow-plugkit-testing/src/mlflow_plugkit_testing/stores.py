@@ -138,7 +138,7 @@ def unanswered_members(store: type[Any], base: type[Any]) -> list[str]:
         function = inspect.unwrap(member) if callable(member) else None
         if inspect.isfunction(function):
             says = _says_nothing(function)
-            if says and (not _says_nothing(declared) or function is declared or says == "NotImplementedError"):
+            if says and (function is declared or says == "NotImplementedError" or _says_nothing(declared)):
                 found.append(f"{name} ({says}, from {function.__module__})")
     return found
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import Metric, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sabotage import backwards, deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
 
 from mlflow_plugkit_testing.stores_lazy import LazyTrackingStore
 from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 from mlflow_plugkit_testing.tracking import TrackingStoreConformance
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sabotage import backwards, deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
 
 ACCEPTED = "it was accepted"
 WRONG = "it raised INTERNAL_ERROR"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import threading
+from dataclasses import replace
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
@@ -79,14 +81,13 @@ def skipping(name, method, args, kwargs):
 
 
 def _one_further(token):
-    try:
-        return SearchUtils.create_page_token(SearchUtils.parse_start_offset_from_page_token(token) + 1)
-    except MlflowException:  # logged models have a token of their own
+    if "experiment_ids" in base64.b64decode(token).decode():  # logged models have a token of their own
         from mlflow.utils.search_utils import SearchLoggedModelsPaginationToken
 
         made = SearchLoggedModelsPaginationToken.decode(token)
-        made.offset += 1
-        return made.encode()
+        return replace(made, offset=made.offset + 1).encode()
+    skipped = SearchUtils.create_page_token(SearchUtils.parse_start_offset_from_page_token(token) + 1)
+    return skipped.decode() if isinstance(skipped, bytes) else skipped
 
 
 def rewriting(**replacements):

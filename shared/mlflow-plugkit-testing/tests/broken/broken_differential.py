@@ -1,0 +1,152 @@
+"""Stores with the bugs that real plugins have had, which the state machines must find within the default budget."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+
+from mlflow_plugkit_testing.differential_rules import DifferentialRegistryRules, DifferentialTrackingRules
+from mlflow_plugkit_testing.stores_lazy import LazyRegistryStore, LazyTrackingStore
+from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from sabotage import rewriting, sabotaged, skipping, wrong_codes
+
+RUNS = "test_runs_behave_as_in_mlflows_own_store"
+MODELS = "test_models_and_traces_behave_as_in_mlflows_own_store"
+REGISTRY = "test_the_registry_behaves_as_mlflows_own_store"
+
+
+class Broken(DifferentialTrackingRules):
+    differential_shrink = False
+    store_class = LazyTrackingStore
+
+    @pytest.fixture
+    def store_uri_factory(self, tmp_path):
+        return lambda: fresh_sqlite_uri(tmp_path)
+
+    def store_builder(self, uri):
+        return type(self).store_class
+
+
+class TestLatestMetricByWriteOrder(Broken):
+    class store_class(LazyTrackingStore):
+        def log_metric(self, run_id, metric):
+            super().log_metric(run_id, metric)
+            vars(self).setdefault("last", {})[run_id, metric.key] = metric.value
+
+        def get_run(self, run_id):
+            run = super().get_run(run_id)
+            run.data._metrics = {k: vars(self).get("last", {}).get((run_id, k), v) for k, v in run.data.metrics.items()}
+            return run
+
+    breaks = {RUNS: "the store under test answers differently"}
+
+
+class TestPageTokenSkipsARow(Broken):
+    store_class = sabotaged(LazyTrackingStore, skipping)
+    breaks = {
+        RUNS: "the store under test answers differently",
+        MODELS: "the store under test answers differently",
+    }
+
+
+class TestLikeForgetsTheCase(Broken):
+    store_class = sabotaged(LazyTrackingStore, rewriting(of=("search_runs",), a=(" LIKE ", " ILIKE ")))
+    breaks = {RUNS: "the store under test answers differently"}
+
+
+class TestNanIsSortedAsZero(Broken):
+    class store_class(LazyTrackingStore):
+        def search_runs(
+            self, experiment_ids, filter_string, run_view_type, max_results=1000, order_by=None, page_token=None
+        ):
+            found = super().search_runs(experiment_ids, filter_string, run_view_type, max_results, order_by, page_token)
+            if order_by and order_by[0].startswith("metrics.loss") and len(found) > 1:
+                sign = -1 if order_by[0].endswith("DESC") else 1
+                found.sort(key=lambda r: _as_zero(r.data.metrics.get("loss")) * sign)
+            return found
+
+    breaks = {RUNS: "the store under test answers differently"}
+
+
+def _as_zero(value):
+    if value is None:
+        return math.inf
+    return 0.0 if math.isnan(value) else value
+
+
+class TestWrongErrorCode(Broken):
+    store_class = sabotaged(LazyTrackingStore, wrong_codes)
+    breaks = {
+        RUNS: "store under test:   raises INTERNAL_ERROR",
+        MODELS: "store under test:   raises INTERNAL_ERROR",
+    }
+
+
+class TestRestoreForgetsRuns(Broken):
+    class store_class(LazyTrackingStore):
+        def delete_experiment(self, experiment_id):
+            from mlflow.entities import ViewType
+
+            runs = self.search_runs([experiment_id], "", ViewType.ACTIVE_ONLY)
+            super().delete_experiment(experiment_id)
+            for run in runs:
+                self.restore_run(run.info.run_id)
+
+    breaks = {RUNS: "the store under test answers differently"}
+
+
+class TestRepeatsPoints(Broken):
+    class store_class(LazyTrackingStore):
+        def log_batch(self, run_id, metrics, params, tags):
+            super().log_batch(run_id, metrics, params, tags)
+            if metrics:
+                last = metrics[-1]
+                super().log_batch(run_id, [Metric(last.key, last.value, last.timestamp + 1, last.step - 1)], [], [])
+
+    breaks = {RUNS: "the store under test answers differently"}
+
+
+class BrokenRegistry(DifferentialRegistryRules):
+    differential_shrink = False
+    store_class = LazyRegistryStore
+
+    @pytest.fixture
+    def store_uri_factory(self, tmp_path):
+        return lambda: fresh_sqlite_uri(tmp_path)
+
+    def store_builder(self, uri):
+        return type(self).store_class
+
+
+class TestRegistryErrorCode(BrokenRegistry):
+    class store_class(LazyRegistryStore):
+        def get_model_version_by_alias(self, name, alias):
+            try:
+                return super().get_model_version_by_alias(name, alias)
+            except MlflowException as exc:
+                raise MlflowException(str(exc), INTERNAL_ERROR) from exc
+
+    breaks = {REGISTRY: "the store under test answers differently"}
+
+
+class TestRegistryPages(BrokenRegistry):
+    store_class = sabotaged(LazyRegistryStore, skipping)
+    breaks = {REGISTRY: "the store under test answers differently"}
+
+
+class TestArchivesNothing(BrokenRegistry):
+    class store_class(LazyRegistryStore):
+        def transition_model_version_stage(self, name, version, stage, archive_existing_versions):
+            super().transition_model_version_stage(name, version, stage, archive_existing_versions)
+            return self.get_model_version(name, 1)
+
+    breaks = {REGISTRY: "the store under test answers differently"}
