@@ -19,4 +19,3 @@ def plain_backend():
 class TestPlainBackend(ProjectBackendConformance):
     backend_name = "plain"
     backend_class = staticmethod(plain_backend)
-    patience = 30

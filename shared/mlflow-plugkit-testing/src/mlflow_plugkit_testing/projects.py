@@ -99,6 +99,8 @@ class ProjectBackendConformance(LocalTracking):
     backend_class: ClassVar[Callable[[], Any] | None] = None
     patience: ClassVar[float] = 60
     """Seconds that a queued job may take to start, and a started one to end."""
+    settling: ClassVar[float] = 15
+    """Seconds until an ended or cancelled job shows: its process is gone, its run has ended."""
 
     @property
     def backend_config(self) -> Mapping[str, Any]:
@@ -280,7 +282,7 @@ class ProjectBackendConformance(LocalTracking):
         submitted = self.start(project, "wait")
         pid = project.seen(self.patience)["pid"]
         submitted.cancel()
-        gone = until(lambda: not is_running(pid), self.patience / 4)
+        gone = until(lambda: not is_running(pid), self.settling)
         project.let_go()
         assert gone, f"cancel() returned, but the project's process {pid} went on"
         assert self.wait(submitted) is False, "wait() is True although the project was cancelled"
@@ -338,13 +340,13 @@ class ProjectBackendConformance(LocalTracking):
         assert TOKEN not in f"{data.params} {data.tags}", "MLFLOW_TRACKING_TOKEN stands in the run's tags or parameters"
 
     def stored_status_becomes(self, submitted: Any, *statuses: str) -> None:
-        """The run in the tracking store ends in one of `statuses`, within `patience`."""
+        """The run in the tracking store ends in one of `statuses`, within `settling`."""
         import mlflow
 
         def stored() -> str:
             return str(mlflow.get_run(submitted.run_id).info.status)
 
-        until(lambda: stored() in ENDED, min(self.patience, 10))
+        until(lambda: stored() in ENDED, self.settling)
         assert stored() in statuses, (
             f"the run in the tracking store is {stored()}, expected was {' or '.join(statuses)}"
         )

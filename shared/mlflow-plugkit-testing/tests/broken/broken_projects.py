@@ -20,7 +20,7 @@ from plain_projects import PlainBackend, PlainRun
 class Rules(ProjectBackendConformance):
     backend_name = "broken"
     backend_class = PlainBackend
-    patience = 8
+    settling = 0.5
 
 
 class TestNameThatNobodyRegistered(Rules):
@@ -53,7 +53,6 @@ class TestStatusThatIsNeverReported(Rules):
         "test_success_is_reported": "the run in the tracking store is RUNNING, expected was FINISHED",
         "test_cancel_ends_the_work": "the run in the tracking store is RUNNING, expected was KILLED or FAILED",
     }
-    patience = 2
 
     class backend_class(PlainBackend):
         class submitted(PlainRun):
@@ -134,7 +133,6 @@ class TestStatusThatIsAlwaysFinished(Rules):
 
 class TestCancelThatOnlySaysSo(Rules):
     breaks = {"test_cancel_ends_the_work": "went on"}
-    patience = 4
 
     class backend_class(PlainBackend):
         class submitted(PlainRun):
