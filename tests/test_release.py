@@ -197,6 +197,20 @@ def test_a_wrong_password_stops_the_upload_and_is_not_printed(repository: Reposi
     assert list(index.store.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "wheel", ["mlflow_plugkit-0.0.1-py3-none-any.whl", BASE_WHEEL.replace("kit", "kit_testing"), ""]
+)
+def test_files_that_are_not_this_versions_are_not_uploaded(wheel: str, repository: Repository, index: Index) -> None:
+    dist = repository.folder / "dist" / BASE
+    dist.mkdir(parents=True)
+    for name in filter(None, (f"mlflow_plugkit-{VERSION}.tar.gz", wheel)):
+        (dist / name).write_bytes(b"")
+    done = repository.release("upload", BASE, "--index", index.url)
+    assert done.returncode == 1
+    assert f"is not the sdist and the wheel of {VERSION}" in done.stderr
+    assert list(index.store.iterdir()) == []
+
+
 USE = """
 import os, mlflow
 assert os.environ["MLFLOW_TRACKING_URI"] == mlflow.get_tracking_uri()
