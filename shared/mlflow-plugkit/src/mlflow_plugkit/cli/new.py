@@ -21,7 +21,7 @@ import click
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "template"
 ROWS_BEGIN, ROWS_END = "<!-- packages:begin -->", "<!-- packages:end -->"
-MAX_NAME, MAX_REGISTERED = 48, 32
+MAX_NAME, MAX_REGISTERED = 40, 16
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")  # PEP 503 after normalisation
 _REGISTERED = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # also a URI scheme (RFC 3986, section 3.1)
