@@ -60,8 +60,9 @@ class Seeds:
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
-    """This process's environment without anything that configures MLflow, with a home of its own."""
-    clean = {n: v for n, v in os.environ.items() if "MLFLOW" not in n and n not in ("NETRC", "PYTHONPATH")}
+    """This process's environment without anything that configures MLflow or colours, with a home of its own."""
+    others = ("NETRC", "PYTHONPATH", "FORCE_COLOR", "CLICOLOR_FORCE")
+    clean = {n: v for n, v in os.environ.items() if "MLFLOW" not in n and n not in others}
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": "200"}
     return {**clean, **quiet, "HOME": str(home), **variables}
 
