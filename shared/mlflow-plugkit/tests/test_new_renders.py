@@ -23,6 +23,7 @@ NAMES = {
     "short": ("mlflow-x", "x"),
     "long": ("mlflow-long-winded-enterprise-experiment", "long-winded-name"),
 }
+ROOT = Path(__file__).resolve().parents[3]
 SHAPES = {"repository": False, "package": True}
 # GitHub's own expressions look like Jinja's.
 LEFTOVER = re.compile(r"(?<!\$)\{\{|\{%|\{#|%\}")
@@ -130,10 +131,11 @@ def test_ruff_has_nothing_to_say_whatever_the_length_of_the_name(rendered: tuple
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:
         pytest.skip("ruff is not installed here; the session 'template' of the repository runs it")
-    if answers["in_repository"]:
-        pytest.skip("a package is held to the repository's own configuration, in its session 'template'")
+    # A package of the repository is held to the repository's own configuration.
+    config = ["--config", str(ROOT / "pyproject.toml")] if answers["in_repository"] else []
     for what in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
-        done = subprocess.run([ruff, *what, "."], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        command = [ruff, *what, *config, "."]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
