@@ -90,11 +90,6 @@ class RegistryMachine(DifferentialMachine):
         self._read(new)
         return new
 
-    @rule(name=names)
-    def delete_registered_model(self, name: str) -> None:
-        """Delete a registered model with its versions."""
-        self.pair.same("delete_registered_model", lambda s: s.store.delete_registered_model(name))
-
     @rule(name=names, key=KEYS, value=TEXTS, delete=st.booleans())
     def tag_registered_model(self, name: str, key: str, value: str, delete: bool) -> None:
         """Set or delete a tag of a registered model."""
@@ -135,10 +130,13 @@ class RegistryMachine(DifferentialMachine):
         )
         self._read(version[0])
 
-    @rule(version=versions)
-    def delete_model_version(self, version: tuple[str, Any]) -> None:
-        """Delete a version; its number is not used again, and its aliases go."""
-        self.pair.same("delete_model_version", lambda s: s.store.delete_model_version(*version))
+    @rule(version=versions, whole=st.booleans())
+    def delete(self, version: tuple[str, Any], whole: bool) -> None:
+        """Delete a version, whose number is not used again and whose aliases go; or the whole model."""
+        if whole:
+            self.pair.same("delete_registered_model", lambda s: s.store.delete_registered_model(version[0]))
+        else:
+            self.pair.same("delete_model_version", lambda s: s.store.delete_model_version(*version))
         self._read(version[0])
 
     @rule(version=versions, key=KEYS, value=TEXTS, delete=st.booleans())
@@ -229,6 +227,9 @@ class RegistryMachine(DifferentialMachine):
     )
     def search_model_versions(self, filter_string: str | None, order_by: Any, size: int) -> None:
         """Search model versions, page by page."""
+        self._search_versions(filter_string, order_by, size)
+
+    def _search_versions(self, filter_string: str | None, order_by: Any, size: int) -> None:
         self.pair.same(
             "search_model_versions",
             lambda s: pages_of(
@@ -237,4 +238,5 @@ class RegistryMachine(DifferentialMachine):
         )
 
     def _read(self, name: str) -> None:
+        self._search_versions(None, None, 1000)
         self.pair.same("get_registered_model", lambda s: model_shown(s.store.get_registered_model(name)))

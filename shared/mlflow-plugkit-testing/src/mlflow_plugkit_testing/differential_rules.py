@@ -84,7 +84,7 @@ class DifferentialTrackingRules(TrackingStoreSuite):
 class DifferentialRegistryRules(ModelRegistryStoreSuite):
     """Side by side with MLflow's own registry store, every answer is the same."""
 
-    differential_examples = 15
+    differential_examples = 25
     differential_steps = 20
     differential_shrink = True
 

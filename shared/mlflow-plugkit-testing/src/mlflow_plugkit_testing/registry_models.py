@@ -28,7 +28,7 @@ BAD: list[dict[str, Any]] = [
     {"filter_string": "name > 'a'"},
     {"filter_string": "name ="},
     {"order_by": ["colour ASC"]},
-    {"max_results": -5},
+    {"max_results": 1_000_000},
     {"page_token": "not a token"},
 ]
 

@@ -143,10 +143,9 @@ class TestRegistryPages(BrokenRegistry):
     breaks = {REGISTRY: "the store under test answers differently"}
 
 
-class TestArchivesNothing(BrokenRegistry):
+class TestLosesVersionTags(BrokenRegistry):
     class store_class(LazyRegistryStore):
-        def transition_model_version_stage(self, name, version, stage, archive_existing_versions):
-            super().transition_model_version_stage(name, version, stage, archive_existing_versions)
-            return self.get_model_version(name, 1)
+        def set_model_version_tag(self, name, version, tag):
+            self.get_model_version(name, version)
 
     breaks = {REGISTRY: "the store under test answers differently"}
