@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
 
 from mlflow_plugkit_testing.differential import DifferentialMachine, Pair, compare, number, pages_of
-from mlflow_plugkit_testing.differential_rules import DifferentialRegistryRules
-from mlflow_plugkit_testing.stores_lazy import LazyRegistryStore
-from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 
 
 def pair(own: Any = None, tested: Any = None) -> Pair:
@@ -113,24 +110,31 @@ def test_the_environment_sets_the_budget(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 1 < Counting.longest <= 11
 
 
-def test_a_difference_is_shrunk_to_a_few_readable_operations(tmp_path: Path) -> None:
-    class Forgetful(LazyRegistryStore):
-        def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
-            super().get_model_version(name, version)
+class Shelf:
+    def __init__(self, lost: str = "") -> None:
+        self.items: list[str] = []
+        self.lost = lost
 
-    class Suite(DifferentialRegistryRules):
-        def make_store(self, uri: str, tracking_uri: str | None) -> Any:
-            return Forgetful(uri)
+    def add(self, item: str) -> None:
+        if item != self.lost:
+            self.items.append(item)
 
+
+class ShelfMachine(DifferentialMachine):
+    @rule(item=st.sampled_from(["a", "b", "c"]))
+    def add(self, item: str) -> None:
+        self.pair.same("add", lambda side: side.store.add(item))
+
+    @rule()
+    def read(self) -> None:
+        self.pair.same("read", lambda side: list(side.store.items))
+
+
+def test_a_difference_is_shrunk_to_a_few_readable_operations() -> None:
     with pytest.raises(AssertionError) as caught:
-        Suite().test_the_registry_behaves_as_mlflows_own_store(lambda: fresh_sqlite_uri(tmp_path), tmp_path)
+        compare(ShelfMachine, lambda: pair(Shelf(), Shelf(lost="b")), examples=20, steps=20)
     report = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
-    operations = [
-        line
-        for line in report.splitlines()
-        if "state." in line and "state.start" not in line and "teardown" not in line
-    ]
-    assert [line.split("(")[0].strip() for line in operations] == [
-        "state.tag_model_version",
-    ], report
-    assert "get_model_version: the store under test answers differently" in report
+    operations = [line.strip() for line in report.splitlines() if line.startswith("state.") and "teardown" not in line]
+    assert operations == ["state.add(item='b')", "state.read()"], report
+    assert "read: the store under test answers differently" in report
+    assert "MLflow's own store: returns ['b']" in report
