@@ -129,6 +129,7 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "tools/regenerate.py", "--check")
     session.run("python", "tools/lint_workflows.py")
 
 
@@ -184,10 +185,11 @@ def changelog(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning is an error."""
+    """Build the documentation, where a warning is an error, and run the examples and the tutorial in it."""
     members = list(packages().values())
     session.install(*group("docs"), *(wheel(m.name) for m in members), "rich", "click", "copier")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", env=QUIET)
+    session.run("pytest", "-c", "pyproject.toml", "docs", *session.posargs, env=QUIET)
 
 
 @nox.session

@@ -97,7 +97,7 @@ BREAKS: list[tuple[str, Break, str]] = [
     (
         "paths_of_a_machine_are_not_named",
         append("README.md", "\nLook into /home/" + "ann/mlflow.\n"),
-        "/home/ann/mlflow",
+        "names a path of a machine",
     ),
 ]
 

@@ -10,7 +10,7 @@ import traceback
 import pytest
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugkit.errors import ErrorRow, ErrorTable, mlflow_error, not_implemented
+from mlflow_plugkit.errors import ErrorRow, ErrorTable, mlflow_error, not_implemented, without
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.requirements import require
 
@@ -100,6 +100,22 @@ def test_what_is_not_offered_answers_501_as_json() -> None:
     error = not_implemented("Webhooks", "this store keeps none")
     assert error.get_http_status_code() == 501
     assert json.loads(error.serialize_as_json())["error_code"] == "NOT_IMPLEMENTED"
+
+
+def test_a_class_without_an_operation_says_so_by_its_name() -> None:
+    @without("the archive is read-only", "delete", "rename")
+    class Archive:
+        def read(self) -> int:
+            return 1
+
+        def delete(self) -> None:
+            raise NotImplementedError
+
+    assert Archive().read() == 1
+    for name in ("delete", "rename"):
+        with pytest.raises(MlflowException, match=f"{name} is not supported: the archive is read-only") as error:
+            getattr(Archive(), name)("a", force=True)
+        assert error.value.error_code == "NOT_IMPLEMENTED"
 
 
 def test_a_missing_requirement_names_the_command() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugkit.uri import HIDDEN, join_path, parse_uri, redact_text, redact_uri, validate_path
+from mlflow_plugkit.uri import HIDDEN, clean_path, join_path, parse_uri, redact_text, redact_uri, validate_path
 
 SECRET = "hunter2-Zq8"
 
@@ -103,6 +103,17 @@ def test_a_path_that_passes_never_leads_outside(path: str) -> None:
     except MlflowException:
         return
     assert posixpath.normpath(posixpath.join("/root", path)).startswith("/root/")
+
+
+@pytest.mark.parametrize(("path", "clean"), [(None, ""), ("", ""), ("a", "a"), ("a/b/", "a/b")])
+def test_a_path_is_cleaned_of_what_mlflow_adds(path: str | None, clean: str) -> None:
+    assert clean_path(path) == clean
+
+
+@pytest.mark.parametrize("path", ["/", "//", "a//", "/a", "../", "%2e%2e/"])
+def test_cleaning_lets_no_bad_path_pass(path: str) -> None:
+    with pytest.raises(MlflowException):
+        clean_path(path)
 
 
 def test_parts_are_joined_without_empty_ones() -> None:

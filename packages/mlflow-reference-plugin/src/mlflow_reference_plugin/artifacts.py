@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_plugkit.compat import init_artifact_repository
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit.uri import join_path, validate_path
+from mlflow_plugkit.uri import clean_path, join_path, validate_path
 from mlflow_reference_plugin.errors import FILE_ERRORS
 from mlflow_reference_plugin.settings import FolderSettings
 
@@ -38,7 +38,7 @@ class ReferenceArtifactRepository(ArtifactRepository):
         source = Path(local_file)
         if source.is_dir():
             raise mlflow_error(f"{local_file!r} is a folder. Use log_artifacts for it.")
-        target = self._locate(join_path(artifact_path and validate_path(artifact_path), validate_path(source.name)))
+        target = self._locate(join_path(clean_path(artifact_path), validate_path(source.name)))
         with FILE_ERRORS.applied(f"store {source.name!r}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(source, target)
@@ -46,12 +46,14 @@ class ReferenceArtifactRepository(ArtifactRepository):
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         if not Path(local_dir).is_dir():
             raise mlflow_error(f"{local_dir!r} is no folder that can be read. Give the folder whose files to store.")
+        base = clean_path(artifact_path)
         files = [Path(folder, name) for folder, _, names in os.walk(local_dir) for name in sorted(names)]
         places = [validate_path(file.relative_to(local_dir).as_posix()) for file in files]
         for file, place in zip(files, places, strict=True):
-            self.log_artifact(str(file), join_path(artifact_path, os.path.dirname(place)) or None)
+            self.log_artifact(str(file), join_path(base, os.path.dirname(place)))
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        path = clean_path(path)
         folder = self._locate(path)
         if not folder.is_dir():
             return []
@@ -64,16 +66,16 @@ class ReferenceArtifactRepository(ArtifactRepository):
             _copy(self._locate(validate_path(remote_file_path)), Path(local_path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        target = self._locate(artifact_path)
+        target = self._locate(clean_path(artifact_path))
         with FILE_ERRORS.applied(f"delete {artifact_path or 'all artifacts'!r}"):
             if target.is_dir():
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
 
-    def _locate(self, path: str | None) -> Path:
-        """The place of an artifact path below the root; no path, and no link on the way, may lead outside."""
-        target = self._root / validate_path(path) if path else self._root
+    def _locate(self, path: str) -> Path:
+        """The place of a clean path below the root; no link on the way may lead outside."""
+        target = self._root / path
         if not target.resolve().is_relative_to(self._root.resolve()):
             raise mlflow_error(f"The artifact path {path!r} leads out of the artifact folder through a link.")
         return target

@@ -1,15 +1,14 @@
 """Run context and default experiment: both silent until their environment variable is set.
 
-MLflow imports this module at `import mlflow`; so the settings are imported by the first run.
+MLflow imports this module at `import mlflow`. So it imports neither its settings, which the first run
+does, nor MLflow's base classes: MLflow asks for the methods only, and a module that imports MLflow while
+MLflow is loading it would fail where it is imported first.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-
-from mlflow.tracking.context.abstract_context import RunContextProvider
-from mlflow.tracking.default_experiment.abstract_context import DefaultExperimentProvider
 
 # What every MLflow accepts in a tag's name (mlflow.utils.validation), and the shortest limit of a value in any MLflow.
 NAME = re.compile(r"[\w. -]{1,200}")
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow_reference_plugin.settings import ClientSettings
 
 
-class ReferenceRunContextProvider(RunContextProvider):
+class ReferenceRunContextProvider:
     """Adds the tags of `MLFLOW_REFERENCE_TAGS` to each run, as `reference.<name>`, but none that MLflow refuses."""
 
     def in_context(self) -> bool:
@@ -33,7 +32,7 @@ class ReferenceRunContextProvider(RunContextProvider):
         return {f"reference.{name}": value[:LONGEST_VALUE] for name, value in named.items() if NAME.fullmatch(name)}
 
 
-class ReferenceDefaultExperimentProvider(DefaultExperimentProvider):
+class ReferenceDefaultExperimentProvider:
     """Sends runs that name no experiment to the one named by `MLFLOW_REFERENCE_EXPERIMENT`, made if missing."""
 
     def in_context(self) -> bool:

@@ -5,33 +5,35 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from pathlib import Path
 from typing import Any
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_plugkit.compat import server_artifact_root
+from mlflow_reference_plugin.settings import FolderSettings
 
 DATABASE = "mlflow.db"
+REASON = "MLflow's SQLite store, which keeps the data, does not offer it"
 
 
-def artifact_root(folder: Path, artifact_uri: str | None) -> str:
+def artifact_root(settings: FolderSettings, artifact_uri: str | None) -> str:
     """Where artifacts go: what the caller says, what the server was started with, or a folder beside the data."""
-    return artifact_uri or server_artifact_root() or folder.as_uri().replace("file:", "file-plugin:", 1) + "/artifacts"
+    return artifact_uri or server_artifact_root() or f"{settings.absolute_uri}/artifacts"
 
 
-def prepare_database(folder: Path, artifact_uri: str | None) -> str:
+def prepare_database(settings: FolderSettings, artifact_uri: str | None) -> str:
     """Make the database where there is none, and return its SQLAlchemy URI.
 
     It is built aside and published by a hard link, which is atomic: of several processes that open a
     new folder at once one wins, and none ever sees a half-made database.
     """
+    folder = settings.store_folder
     database = folder / DATABASE
     if not database.exists():
         folder.mkdir(exist_ok=True)
         draft = folder / f".{uuid.uuid4().hex}.db"
         try:
-            SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(folder, artifact_uri)).engine.dispose()
+            SqlAlchemyStore(f"sqlite:///{draft}", artifact_root(settings, artifact_uri)).engine.dispose()
             os.link(draft, database)
         except FileExistsError:
             pass

@@ -100,9 +100,9 @@ def _load_model(model_uri: str) -> Any:
     return mlflow.pyfunc.load_model(model_uri)
 
 
-def run_local(target: str, name: str, model_uri: str, flavor: str | None = None, config: Any = None) -> dict[str, Any]:
+def run_local(name: str, model_uri: str, flavor: str | None = None, config: Any = None) -> dict[str, Any]:
     """Deploy locally, which for this target is the same as `create_deployment`."""
-    return ReferenceDeploymentClient(target).create_deployment(name, model_uri, flavor, config)
+    return ReferenceDeploymentClient("reference").create_deployment(name, model_uri, flavor, config)
 
 
 def target_help() -> str:

@@ -40,11 +40,13 @@ def model_registry_store(store_uri: str, tracking_uri: str | None = None) -> Any
     return ReferenceRegistryStore(store_uri, tracking_uri)
 
 
-def artifact_repository(artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> Any:
+def artifact_repository(
+    artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None, **later: Any
+) -> Any:
     """Make the artifact repository (group `mlflow.artifact_repository`)."""
     from mlflow_reference_plugin.artifacts import ReferenceArtifactRepository
 
-    return ReferenceArtifactRepository(artifact_uri, tracking_uri, registry_uri)
+    return ReferenceArtifactRepository(artifact_uri, tracking_uri, registry_uri, **later)
 
 
 def scorer_store(tracking_uri: str) -> Any:

@@ -12,9 +12,18 @@ from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.projects.submitted_run import SubmittedRun
-from mlflow.projects.utils import fetch_and_validate_project, get_or_create_run, load_project
+from mlflow.projects.utils import (
+    MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG,
+    fetch_and_validate_project,
+    get_or_create_run,
+    load_project,
+)
 
-RUN_ID_OPTION = "run_id"  # where `mlflow.projects` passes on the run to continue
+from mlflow_plugkit.errors import ErrorRow, ErrorTable
+from mlflow_reference_plugin.settings import FolderSettings
+
+NO_PROJECT = "Name a folder that holds an MLproject file, or the URL of a git repository."
+FETCH_ERRORS = ErrorTable("Project backend", [ErrorRow("git.exc.GitError", "RESOURCE_DOES_NOT_EXIST", NO_PROJECT)])
 
 
 class ReferenceSubmittedRun(SubmittedRun):
@@ -57,26 +66,39 @@ class ReferenceBackend(AbstractBackend):
         self,
         project_uri: str,
         entry_point: str,
-        params: dict[str, Any],
+        params: dict[str, Any] | None,
         version: str | None,
         backend_config: dict[str, Any],
         tracking_uri: str,
         experiment_id: str,
     ) -> ReferenceSubmittedRun:
-        work_dir = fetch_and_validate_project(project_uri, version, entry_point, params)
+        with FETCH_ERRORS.applied(f"fetch the project {project_uri!r}"):
+            work_dir = fetch_and_validate_project(project_uri, version, entry_point, params)
         load_project(work_dir).get_entry_point(entry_point)
         run = get_or_create_run(
-            backend_config.get(RUN_ID_OPTION), project_uri, experiment_id, work_dir, version, entry_point, params
+            backend_config.get(MLFLOW_LOCAL_BACKEND_RUN_ID_CONFIG),
+            project_uri,
+            experiment_id,
+            work_dir,
+            version,
+            entry_point,
+            params,
         )
         run_id = str(run.info.run_id)
         command = [sys.executable, "-m", "mlflow", "run", work_dir, "--entry-point", entry_point, "--run-id", run_id]
-        command += ["--backend", "local", "--env-manager", "local"]
-        command += [part for name, value in params.items() for part in ("-P", f"{name}={value}")]
+        command += ["--experiment-id", str(run.info.experiment_id), "--backend", "local", "--env-manager", "local"]
+        command += [part for name, value in (params or {}).items() for part in ("-P", f"{name}={value}")]
         # A project says `python train.py`: let that be this Python, also where its environment is not activated.
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri, "PATH": path}
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": _from_anywhere(tracking_uri), "PATH": path}
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         return ReferenceSubmittedRun(run_id, process, MlflowClient(tracking_uri))
+
+
+def _from_anywhere(tracking_uri: str) -> str:
+    """The URI with an absolute folder, since the project runs in a folder of its own."""
+    is_ours = tracking_uri.startswith("file-plugin:")
+    return FolderSettings.from_uri(tracking_uri).absolute_uri if is_ours else tracking_uri
 
 
 def _stop(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:

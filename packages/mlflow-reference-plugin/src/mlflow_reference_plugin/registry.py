@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-from mlflow_reference_plugin.database import OpensOnFirstUse, prepare_database
+from mlflow_plugkit.errors import without
+from mlflow_reference_plugin.database import REASON, OpensOnFirstUse, prepare_database
 from mlflow_reference_plugin.settings import FolderSettings
 
 
+@without(REASON, "test_webhook")
 class ReferenceRegistryStore(OpensOnFirstUse, SqlAlchemyStore):
     """Keeps registered models, versions and prompts in `<folder>/mlflow.db`, beside the runs.
 
@@ -21,7 +23,7 @@ class ReferenceRegistryStore(OpensOnFirstUse, SqlAlchemyStore):
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
         OpensOnFirstUse.__init__(self)
-        self._folder = FolderSettings.from_uri(store_uri).store_folder
+        self._settings = FolderSettings.of_store(store_uri)
 
     def _open(self) -> None:
-        SqlAlchemyStore.__init__(self, prepare_database(self._folder, None))
+        SqlAlchemyStore.__init__(self, prepare_database(self._settings, None))

@@ -20,6 +20,13 @@ class FolderSettings(Settings):
 
     create: bool = option(False, help="Make the store's folder where it is missing (its parent must be there).")
 
+    @classmethod
+    def of_store(cls, store_uri: str) -> FolderSettings:
+        """Read a store's URI, and refuse at once a folder that is not there: see `store_folder`."""
+        settings = cls.from_uri(store_uri)
+        _ = settings.store_folder
+        return settings
+
     @property
     def folder(self) -> Path:
         """The folder, absolute."""
@@ -30,6 +37,11 @@ class FolderSettings(Settings):
         if "?" in self.uri.path:
             raise mlflow_error(f"The folder {self.uri.path!r} holds a '?', which no SQLite URI can. Rename it.")
         return Path(self.uri.path).absolute()
+
+    @property
+    def absolute_uri(self) -> str:
+        """The folder as a URI that means the same from every working directory."""
+        return self.folder.as_uri().replace("file:", "file-plugin:", 1)
 
     @property
     def store_folder(self) -> Path:
@@ -54,14 +66,21 @@ class FolderSettings(Settings):
 class ClientSettings(Settings):
     """What the providers read from the environment of a training script, and the server app from its own."""
 
-    token: SecretStr | None = option(None, env="MLFLOW_REFERENCE_TOKEN", help="Bearer token to send, or to ask for.")
-    team: str | None = option(None, env="MLFLOW_REFERENCE_TEAM", help="Sent as the header `X-Reference-Team`.")
+    token: SecretStr | None = option(
+        None, in_uri=False, env="MLFLOW_REFERENCE_TOKEN", help="Bearer token to send, or to ask for."
+    )
+    team: str | None = option(
+        None, in_uri=False, env="MLFLOW_REFERENCE_TEAM", help="Sent as the header `X-Reference-Team`."
+    )
     tags: tuple[str, ...] = option(
-        (), env="MLFLOW_REFERENCE_TAGS", help="Tags for each run, such as `ticket=ML-7,site=Berlin`."
+        (), in_uri=False, env="MLFLOW_REFERENCE_TAGS", help="Tags for each run, such as `ticket=ML-7,site=Berlin`."
     )
     experiment: str | None = option(
-        None, env="MLFLOW_REFERENCE_EXPERIMENT", help="Name of the experiment for runs that name none."
+        None, in_uri=False, env="MLFLOW_REFERENCE_EXPERIMENT", help="Name of the experiment for runs that name none."
     )
     deployments: str = option(
-        "mlflow-deployments", env="MLFLOW_REFERENCE_DEPLOYMENTS", help="Folder of the deployment target's state."
+        "mlflow-deployments",
+        in_uri=False,
+        env="MLFLOW_REFERENCE_DEPLOYMENTS",
+        help="Folder of the deployment target's state.",
     )

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from mlflow_reference_plugin.database import OpensOnFirstUse, artifact_root, prepare_database
+from mlflow_plugkit.errors import without
+from mlflow_reference_plugin.database import REASON, OpensOnFirstUse, artifact_root, prepare_database
 from mlflow_reference_plugin.settings import FolderSettings
 
 
+@without(
+    REASON,
+    "unlink_traces_from_run",
+    "get_online_trace_details",
+    "get_mcp_server_versions_for_trace",
+    "link_mcp_server_versions_to_trace",
+)
 class ReferenceTrackingStore(OpensOnFirstUse, SqlAlchemyStore):
     """Keeps experiments, runs and traces in `<folder>/mlflow.db`. It needs no server.
 
@@ -21,9 +29,9 @@ class ReferenceTrackingStore(OpensOnFirstUse, SqlAlchemyStore):
 
     def __init__(self, store_uri: str, artifact_uri: str | None = None) -> None:
         OpensOnFirstUse.__init__(self)
-        self._folder = FolderSettings.from_uri(store_uri).store_folder
+        self._settings = FolderSettings.of_store(store_uri)
         self._artifact_uri = artifact_uri
 
     def _open(self) -> None:
-        database_uri = prepare_database(self._folder, self._artifact_uri)
-        SqlAlchemyStore.__init__(self, database_uri, artifact_root(self._folder, self._artifact_uri))
+        database_uri = prepare_database(self._settings, self._artifact_uri)
+        SqlAlchemyStore.__init__(self, database_uri, artifact_root(self._settings, self._artifact_uri))

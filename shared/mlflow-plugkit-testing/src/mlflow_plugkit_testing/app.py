@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from mlflow_plugkit.compat import mlflow_version
 from mlflow_plugkit_testing.artifacts_base import MEBIBYTE, random_bytes
 from mlflow_plugkit_testing.server import MlflowServer, ServerError, answers, fresh_database, plugin_env, run_cli
 from mlflow_plugkit_testing.suite import ConformanceSuite
@@ -128,11 +129,10 @@ class AppConformance(ConformanceSuite):
 
     def test_the_version_is_served(self, app: RunningApp) -> None:
         """`/version` answers MLflow's version, which clients compare with theirs."""
-        import mlflow
-
+        version = str(mlflow_version())
         response = app.get("/version")
-        assert (response.status_code, response.text) == (200, mlflow.__version__), (
-            f"/version must answer {mlflow.__version__} under {app.kind}: {response.status_code}"
+        assert (response.status_code, response.text) == (200, version), (
+            f"/version must answer {version} under {app.kind}: {response.status_code}"
         )
 
     def test_the_ui_is_served(self, app: RunningApp) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_plugkit.uri import redact_text
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
+
+T = TypeVar("T")
 
 
 def mlflow_error(message: str, code: str = "INVALID_PARAMETER_VALUE") -> MlflowException:
@@ -41,6 +43,32 @@ def not_implemented(operation: str, reason: str) -> MlflowException:
     cannot read; this answer is JSON.
     """
     return mlflow_error(f"{operation} is not supported: {reason}", "NOT_IMPLEMENTED")
+
+
+def without(reason: str, *operations: str) -> Callable[[type[T]], type[T]]:
+    """Class decorator: the named operations of the class answer `not_implemented`.
+
+    For a store that builds on another one and does not offer all that MLflow may call.
+
+    Args:
+        reason: why, for the user.
+        operations: method names; an MLflow that does not know one never calls it.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        for name in operations:
+            setattr(cls, name, _refusal(name, reason))
+        return cls
+
+    return decorate
+
+
+def _refusal(name: str, reason: str) -> Callable[..., Any]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise not_implemented(name, reason)
+
+    refuse.__name__ = name
+    return refuse
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,16 @@ def validate_path(path: str, what: str = "artifact path") -> str:
     return path
 
 
+def clean_path(path: str | None) -> str:
+    """The path of an artifact as MLflow's callers mean it, checked by `validate_path`.
+
+    None and "" name the root and give ""; one trailing slash names the same folder and is taken off
+    (`mlflow gc` deletes `<run>/artifacts/` through a proxying server).
+    """
+    path = (path or "").removesuffix("/") if path != "/" else path
+    return validate_path(path) if path else ""
+
+
 def check_text(text: str, what: str) -> None:
     """Refuse text that UTF-8 cannot write: the lone surrogates of an undecodable file name.
 
