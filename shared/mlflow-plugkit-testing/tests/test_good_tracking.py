@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ class TestSqlAlchemyStore(TrackingStoreConformance):
     secret_uri = ("sqlite:////tmp/x.db?password=hunter2secret", "hunter2secret")
 
     @pytest.fixture
-    def store_uri_factory(self, tmp_path: Path) -> Callable[[], str]:
-        return lambda: fresh_sqlite_uri(tmp_path)
+    def store_uri_factory(self) -> Callable[[], str]:
+        return fresh_sqlite_uri
 
     def store_builder(self, uri: str) -> Callable[..., Any]:
         return LazyTrackingStore

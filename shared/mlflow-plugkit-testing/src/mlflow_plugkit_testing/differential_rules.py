@@ -88,13 +88,11 @@ class DifferentialRegistryRules(ModelRegistryStoreSuite):
     differential_steps = 20
     differential_shrink = True
 
-    def test_the_registry_behaves_as_mlflows_own_store(
-        self, store_uri_factory: Callable[[], str], tmp_path: Path
-    ) -> None:
+    def test_the_registry_behaves_as_mlflows_own_store(self, store_uri_factory: Callable[[], str]) -> None:
         """Random operations on models, versions, tags, aliases and stages have the answers of SqlAlchemyStore."""
 
         def new_pair() -> Pair:
-            own, tested = sqlite_registry_store(tmp_path), self.make_store(store_uri_factory(), None)
+            own, tested = sqlite_registry_store(), self.make_store(store_uri_factory(), None)
 
             def close() -> None:
                 dispose(own)

@@ -17,6 +17,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as SqlTrackin
 
 from mlflow_plugkit.errors import not_implemented
 from mlflow_plugkit_testing.stores import unanswered_members
+from mlflow_plugkit_testing.stores_sqlite import opening
 
 _first_use = threading.RLock()  # for all stores of the process: two on one file would migrate it together
 
@@ -50,7 +51,8 @@ class LazyTrackingStore(_Lazy, SqlTrackingStore):  # type: ignore[misc]
         self._settings = (store_uri, artifact_uri or "mlruns")
 
     def _open(self) -> None:
-        SqlTrackingStore.__init__(self, *self._settings)
+        with opening(self, self._settings[0]):
+            SqlTrackingStore.__init__(self, *self._settings)
 
 
 class LazyRegistryStore(_Lazy, SqlRegistryStore):  # type: ignore[misc]
@@ -67,7 +69,8 @@ class LazyRegistryStore(_Lazy, SqlRegistryStore):  # type: ignore[misc]
         vars(self).update(state)
 
     def _open(self) -> None:
-        SqlRegistryStore.__init__(self, *self._settings)
+        with opening(self, self._settings[0]):
+            SqlRegistryStore.__init__(self, *self._settings)
 
 
 def _answer(name: str) -> Callable[..., Any]:

@@ -29,8 +29,8 @@ class Broken(DifferentialTrackingRules):
     store_class = LazyTrackingStore
 
     @pytest.fixture
-    def store_uri_factory(self, tmp_path):
-        return lambda: fresh_sqlite_uri(tmp_path)
+    def store_uri_factory(self):
+        return fresh_sqlite_uri
 
     def store_builder(self, uri):
         return type(self).store_class
@@ -120,8 +120,8 @@ class BrokenRegistry(DifferentialRegistryRules):
     store_class = LazyRegistryStore
 
     @pytest.fixture
-    def store_uri_factory(self, tmp_path):
-        return lambda: fresh_sqlite_uri(tmp_path)
+    def store_uri_factory(self):
+        return fresh_sqlite_uri
 
     def store_builder(self, uri):
         return type(self).store_class
