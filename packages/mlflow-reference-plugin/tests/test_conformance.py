@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
 import pytest
+import requests
 
+from mlflow_plugkit_testing.app import AppConformance
 from mlflow_plugkit_testing.artifacts import ArtifactRepositoryConformance
 from mlflow_plugkit_testing.artifacts_server import ProxiedArtifactsConformance
 from mlflow_plugkit_testing.auth import Credentials, RequestAuthProviderConformance
 from mlflow_plugkit_testing.context import DefaultExperimentProviderConformance, RunContextProviderConformance
+from mlflow_plugkit_testing.datasets import DatasetSourceConformance
+from mlflow_plugkit_testing.deployments import DeploymentClientConformance
 from mlflow_plugkit_testing.evaluators import ModelEvaluatorConformance
 from mlflow_plugkit_testing.headers import RequestHeaderProviderConformance
 from mlflow_plugkit_testing.projects import ProjectBackendConformance
 from mlflow_plugkit_testing.registry import ModelRegistryStoreConformance
+from mlflow_plugkit_testing.server import plugin_env
 from mlflow_plugkit_testing.tracking import TrackingStoreConformance
+from mlflow_plugkit_testing.wheels import PackagingConformance
 
 TOKEN = "reference-token-8Zq"
 
@@ -46,7 +52,8 @@ class TestArtifactRepository(ArtifactRepositoryConformance):
 
 class TestProxiedArtifacts(ProxiedArtifactsConformance):
     @pytest.fixture(scope="class")
-    def artifacts_destination(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+    @classmethod
+    def artifacts_destination(cls, tmp_path_factory: pytest.TempPathFactory) -> str:
         return f"file-plugin:{tmp_path_factory.mktemp('served')}"
 
 
@@ -96,3 +103,39 @@ class TestProjectBackend(ProjectBackendConformance):
 
 class TestModelEvaluator(ModelEvaluatorConformance):
     evaluator_name = "reference"
+
+
+class TestDeploymentTarget(DeploymentClientConformance):
+    target = "reference"
+
+    @pytest.fixture(autouse=True)
+    def state_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_REFERENCE_DEPLOYMENTS", str(tmp_path / "deployments"))
+
+
+class TestDatasetSource(DatasetSourceConformance):
+    source_type = "reference_csv"
+    constructor_name = "from_reference"
+    may_hold_secrets = False
+
+    @pytest.fixture
+    def raw_source(self, tmp_path: Path) -> str:
+        (tmp_path / "data.csv").write_text("a,b\n1,2\n")
+        return f"reference+csv:{tmp_path}/data.csv"
+
+
+class TestServerApp(AppConformance):
+    app_name = "reference"
+    client_headers: Mapping[str, str] = {"Authorization": f"Bearer {TOKEN}"}
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server_env(cls) -> Mapping[str, str]:
+        return plugin_env(env={"MLFLOW_REFERENCE_TOKEN": TOKEN})
+
+    def check_app_behaviour(self, response: requests.Response) -> None:
+        assert response.headers["x-reference-app"] == "1"
+
+
+class TestPackaging(PackagingConformance):
+    distribution = "mlflow-reference-plugin"

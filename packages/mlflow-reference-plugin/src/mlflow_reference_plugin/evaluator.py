@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric
-from mlflow.models.evaluation.artifacts import JsonEvaluationArtifact
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from mlflow.utils.time import get_current_time_millis
 
@@ -40,6 +38,9 @@ class ReferenceEvaluator(ModelEvaluator):
         model: Any = None,
         **kwargs: Any,
     ) -> EvaluationResult:
+        import numpy as np
+        from mlflow.models.evaluation.artifacts import JsonEvaluationArtifact
+
         labels = np.asarray(dataset.labels_data)
         predictions = np.asarray(model.predict(dataset.features_data) if model else dataset.predictions_data)
         predictions = predictions.reshape(labels.shape)
