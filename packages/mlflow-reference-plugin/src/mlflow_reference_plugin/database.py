@@ -15,6 +15,8 @@ from mlflow_reference_plugin.settings import FolderSettings
 DATABASE = "mlflow.db"
 REASON = "MLflow's SQLite store, which keeps the data, does not offer it"
 
+_migration = threading.Lock()  # Alembic, which makes MLflow's tables, serves one thread of a process at a time
+
 
 def artifact_root(settings: FolderSettings, artifact_uri: str | None) -> str:
     """Where artifacts go: what the caller says, what the server was started with, or a folder beside the data."""
@@ -29,7 +31,9 @@ def prepare_database(settings: FolderSettings, artifact_uri: str | None) -> str:
     """
     folder = settings.store_folder
     database = folder / DATABASE
-    if not database.exists():
+    with _migration:
+        if database.exists():
+            return f"sqlite:///{database}"
         folder.mkdir(exist_ok=True)
         draft = folder / f".{uuid.uuid4().hex}.db"
         try:

@@ -51,10 +51,10 @@ class FolderSettings(Settings):
             MlflowException: `INVALID_PARAMETER_VALUE`: it is missing or is no folder.
         """
         folder = self.folder
-        if folder.is_dir() or (self.create and folder.parent.is_dir() and not folder.exists()):
-            return folder
-        if folder.exists():
+        if folder.exists() and not folder.is_dir():  # in this order: another process may make it in between
             raise mlflow_error(f"{str(folder)!r} is a file. Name a folder in the URI.")
+        if folder.is_dir() or (self.create and folder.parent.is_dir()):
+            return folder
         parent = "" if folder.parent.is_dir() else f", and neither does {str(folder.parent)!r}"
         raise mlflow_error(
             f"The folder {str(folder)!r} does not exist{parent}. Make it with mkdir -p, or add ?create=true to the URI "
