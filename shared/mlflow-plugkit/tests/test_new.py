@@ -90,6 +90,7 @@ def test_a_scheme_or_name_of_mlflow_is_refused_with_the_remedy(
     [
         ("mlflow-demo-artifacts", "demo"),
         ("mlflow-big-blue-registry", "big-blue"),
+        ("mlflow-demo-artifact-repository", "demo"),
         ("acme-store", "acme"),
         ("acme", "acme"),
     ],
@@ -221,6 +222,11 @@ def test_the_first_row_of_an_empty_table_stands_between_the_markers() -> None:
     text = add_row(f"{ROWS_BEGIN}\n{ROWS_END}\n", answers)
     row = "| [mlflow-demo-app](packages/mlflow-demo-app/) | `mlflow.app` | 2.22 to 3.x | alpha |"
     assert text.splitlines() == [ROWS_BEGIN, row, ROWS_END]
+
+
+def test_a_row_names_every_entry_point_group() -> None:
+    answers = checked_answers("mlflow-demo-dataset", "dataset_source", in_repository=True)
+    assert "| `mlflow.dataset_source`, `mlflow.dataset_constructor` |" in add_row(f"{ROWS_BEGIN}\n{ROWS_END}\n", answers)
 
 
 def test_an_author_that_would_break_the_manifest_is_refused(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_the_manifest_registers_what_plugin_py_has(rendered: tuple[Path, dict[st
     project = manifest["project"]
     assert (project["name"], project["license"]) == (answers["name"], "Apache-2.0")
     assert "mlflow-skinny>=2.22,<4" in project["dependencies"]
-    assert answers["register_as"] in project["entry-points"][answers["group"]]
+    assert answers["register_as"] in project["entry-points"][answers["groups"][0]]
+    assert list(project["entry-points"]) == list(answers["groups"])
     plugin = (folder / "src" / answers["import_name"] / "plugin.py").read_text()
     for entries in project["entry-points"].values():
         for value in entries.values():

@@ -44,20 +44,20 @@ class PluginType:
     """What the scaffold knows of a type.
 
     Attributes:
-        group: the entry-point group.
+        groups: the entry-point groups; the first is where MLflow finds it under its name.
         work: the module that does the work.
         does: what the rendered plugin does, for its description; `{title}` is put in.
         built_in: names of MLflow's own that the plugin would shadow, or that MLflow never looks up.
     """
 
-    group: str
+    groups: tuple[str, ...]
     work: str
     does: str
     built_in: frozenset[str] = frozenset()
 
 
-def _type(group: str, work: str, does: str, built_in: set[str] | None = None) -> PluginType:
-    return PluginType(f"mlflow.{group}", work, does, frozenset(built_in or ()))
+def _type(groups: str, work: str, does: str, built_in: set[str] | None = None) -> PluginType:
+    return PluginType(tuple(f"mlflow.{group}" for group in groups.split()), work, does, frozenset(built_in or ()))
 
 
 PLUGIN_TYPES = {
@@ -79,7 +79,7 @@ PLUGIN_TYPES = {
     ),
     "app": _type("app", "middleware", "Server app", {"basic-auth"}),
     "dataset_source": _type(
-        "dataset_source",
+        "dataset_source dataset_constructor",
         "source",
         "Dataset source",
         _FILE_SCHEMES | {"pandas", "numpy", "huggingface", "tensorflow", "spark", "delta", "code", "polars"},
@@ -164,7 +164,7 @@ def checked_answers(
         "env": import_name.upper(),
         "slug": short.replace("-", "_"),
         "work": kind.work,
-        "group": kind.group,
+        "groups": kind.groups,
         "description": f"{kind.does} for MLflow: {short}",
     }
 
@@ -223,7 +223,8 @@ def add_row(readme: str, answers: dict[str, Any]) -> str:
     if not begin or not end:
         raise ValueError("no markers")
     name = answers["name"]
-    row = f"| [{name}](packages/{name}/) | `{answers['group']}` | 2.22 to 3.x | alpha |"
+    groups = ", ".join(f"`{group}`" for group in answers["groups"])
+    row = f"| [{name}](packages/{name}/) | {groups} | 2.22 to 3.x | alpha |"
     lines = table.rstrip("\n").split("\n")
     place = next((i for i, line in enumerate(lines) if line.startswith("| [") and line > row), len(lines))
     lines.insert(place, row)
@@ -274,7 +275,7 @@ def _check_registered(name: str, plugin_type: str) -> None:
 
 def _short_name(name: str) -> str:
     short = name.removeprefix("mlflow-")
-    for role in _ROLES:
+    for role in (*(plugin_type.replace("_", "-") for plugin_type in PLUGIN_TYPES), *_ROLES):
         if short.endswith(f"-{role}"):
             return short.removesuffix(f"-{role}")
     return short
