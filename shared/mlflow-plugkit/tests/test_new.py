@@ -226,7 +226,8 @@ def test_the_first_row_of_an_empty_table_stands_between_the_markers() -> None:
 
 def test_a_row_names_every_entry_point_group() -> None:
     answers = checked_answers("mlflow-demo-dataset", "dataset_source", in_repository=True)
-    assert "| `mlflow.dataset_source`, `mlflow.dataset_constructor` |" in add_row(f"{ROWS_BEGIN}\n{ROWS_END}\n", answers)
+    text = add_row(f"{ROWS_BEGIN}\n{ROWS_END}\n", answers)
+    assert "| `mlflow.dataset_source`, `mlflow.dataset_constructor` |" in text
 
 
 def test_an_author_that_would_break_the_manifest_is_refused(tmp_path: Path) -> None:
