@@ -226,7 +226,7 @@ def _deployment_contract(module: Any) -> list[str]:
     problems = [f"has no function {name}" for name in ("target_help", "run_local") if not hasattr(module, name)]
     clients = [
         thing
-        for thing in vars(module).values()
+        for _, thing in inspect.getmembers(module)  # as MLflow looks: a module may have a __dir__ of its own
         if inspect.isclass(thing) and issubclass(thing, BaseDeploymentClient) and thing is not BaseDeploymentClient
     ]
     return problems if len(clients) == 1 else [*problems, f"must show one deployment client, not {len(clients)}"]
