@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,9 @@ def test_the_base_of_an_artifact_repository_is_initialised_on_this_mlflow() -> N
     repository = Repository("demo:/x")
     assert repository.artifact_uri == "demo:/x"
     assert repository.thread_pool
+    assert (
+        "hunter2" not in f"{Repository('demo://ann:hunter2@host/x')!r}{vars(Repository('demo://ann:hunter2@host/x'))}"
+    )
 
 
 def test_the_mixins_are_those_of_this_mlflow() -> None:
@@ -75,7 +79,8 @@ def test_the_server_says_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
     assert compat.server_artifact_root() is None
 
 
-def test_an_evaluator_can_tell_whether_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluator_can_tell_whether_it_was_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     from mlflow.models.evaluation import base
     from mlflow.models.evaluation.evaluator_registry import _model_evaluation_registry as registry
 

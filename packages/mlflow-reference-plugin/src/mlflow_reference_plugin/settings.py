@@ -30,7 +30,7 @@ class FolderSettings(Settings):
     @property
     def folder(self) -> Path:
         """The folder, absolute."""
-        if self.uri is None or self.uri.host or self.uri.username:
+        if self.uri is None or self.uri.host:
             raise mlflow_error(f"{self.uri} names a host. Write it as file-plugin:///folder or file-plugin:folder.")
         if not self.uri.path.strip("/"):
             raise mlflow_error("The URI names no folder. Write it as file-plugin:///folder or file-plugin:folder.")

@@ -15,6 +15,8 @@ from typing import Any
 
 from packaging.version import Version
 
+from mlflow_plugkit.uri import redact_uri
+
 
 @lru_cache(maxsize=1)
 def mlflow_version() -> Version:
@@ -50,10 +52,11 @@ def init_artifact_repository(
     """Call `base.__init__` with the arguments that this MLflow's base class takes.
 
     `ArtifactRepository.__init__` takes `artifact_uri` alone until 3.1.0, also `tracking_uri` from 3.1.1,
-    also `registry_uri` from 3.5 (read in the released wheels).
+    also `registry_uri` from 3.5 (read in the released wheels). The base shows the URI in its repr and in
+    its errors, so it is given the redacted one: read the settings from the original.
     """
     known = supported_kwargs(base.__init__, {"tracking_uri": tracking_uri, "registry_uri": registry_uri})
-    base.__init__(repository, artifact_uri, **known)
+    base.__init__(repository, redact_uri(artifact_uri), **known)
 
 
 def optional_attribute(module: str, name: str) -> Any | None:
