@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,24 +25,35 @@ from mlflow_plugkit_testing.registry import ModelRegistryStoreConformance
 from mlflow_plugkit_testing.server import plugin_env
 from mlflow_plugkit_testing.tracking import TrackingStoreConformance
 from mlflow_plugkit_testing.wheels import PackagingConformance
+from mlflow_reference_plugin.plugin import tracking_store
 
 TOKEN = "reference-token-8Zq"
 
 
-def folder_uri(parent: Path) -> str:
-    return f"file-plugin:{tempfile.mkdtemp(dir=parent)}"
+class FreshFolders:
+    """Fresh stores in a moment: MLflow's tables are made once, and the empty database is copied."""
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def empty_store(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("empty")
+        tracking_store(f"file-plugin:{folder}").search_experiments()
+        return folder
 
-class TestTrackingStore(TrackingStoreConformance):
     @pytest.fixture
-    def store_uri_factory(self, tmp_path: Path) -> Callable[[], str]:
-        return lambda: folder_uri(tmp_path)
+    def store_uri_factory(self, tmp_path: Path, empty_store: Path) -> Callable[[], str]:
+        def fresh() -> str:
+            folder = tempfile.mkdtemp(dir=tmp_path)
+            shutil.copytree(empty_store, folder, dirs_exist_ok=True)
+            return f"file-plugin:{folder}"
+
+        return fresh
 
 
-class TestModelRegistryStore(ModelRegistryStoreConformance):
-    @pytest.fixture
-    def store_uri_factory(self, tmp_path: Path) -> Callable[[], str]:
-        return lambda: folder_uri(tmp_path)
+class TestTrackingStore(FreshFolders, TrackingStoreConformance): ...
+
+
+class TestModelRegistryStore(FreshFolders, ModelRegistryStoreConformance): ...
 
 
 class TestArtifactRepository(ArtifactRepositoryConformance):

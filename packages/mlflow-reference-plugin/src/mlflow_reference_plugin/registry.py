@@ -23,7 +23,11 @@ class ReferenceRegistryStore(OpensOnFirstUse, SqlAlchemyStore):
 
     def __init__(self, store_uri: str, tracking_uri: str | None = None) -> None:
         OpensOnFirstUse.__init__(self)
+        self._store_uri = store_uri
         self._settings = FolderSettings.of_store(store_uri)
+
+    def __reduce__(self) -> tuple[type[ReferenceRegistryStore], tuple[str]]:
+        return type(self), (self._store_uri,)
 
     def _open(self) -> None:
         SqlAlchemyStore.__init__(self, prepare_database(self._settings, None))
