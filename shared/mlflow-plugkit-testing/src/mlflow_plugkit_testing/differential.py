@@ -59,9 +59,11 @@ class Pair:
 
     Attributes:
         ordered_histories: whether this MLflow's own store orders and pages metric histories (3.x).
+        agreed: whether all answers were the same so far.
     """
 
     ordered_histories = True
+    agreed = True
 
     def __init__(self, own: Any, tested: Any, close: Callable[[], None]) -> None:
         self.own, self.tested, self.close = Side(own), Side(tested), close
@@ -76,10 +78,10 @@ class Pair:
         _wait_for_the_next_millisecond()
         expected, got = _answer(operation, self.own), _answer(operation, self.tested)
         if expected.error is not None and expected.error not in PROMISED_CODES:
-            agreed = got.error is not None and not got.crashed
+            self.agreed = got.error is not None and not got.crashed
         else:
-            agreed = (expected.error, expected.value) == (got.error, got.value)
-        assert agreed, (
+            self.agreed = (expected.error, expected.value) == (got.error, got.value)
+        assert self.agreed, (
             f"{what}: the store under test answers differently from MLflow's own store\n"
             f"  MLflow's own store: {expected}\n  store under test:   {got}"
         )
@@ -136,7 +138,11 @@ def pages_of(fetch: Callable[[str | None], Any], shown: Callable[[Any], Any]) ->
 
 
 class DifferentialMachine(RuleBasedStateMachine):
-    """Base of the state machines; `new_pair` is set on a subclass for each test."""
+    """Base of the state machines; `new_pair` is set on a subclass for each test.
+
+    A sequence of operations ends with `audit`, so that a wrong answer to one of its fixed questions is
+    found by every sequence, and random operations are left to bring about the rare states.
+    """
 
     new_pair: Callable[[], Pair]
 
@@ -146,8 +152,15 @@ class DifferentialMachine(RuleBasedStateMachine):
         self.made = 0
 
     def teardown(self) -> None:
-        """Close both stores."""
-        self.pair.close()
+        """Compare the final states, unless an operation has shown a difference already; close both stores."""
+        try:
+            if self.pair.agreed:
+                self.audit()
+        finally:
+            self.pair.close()
+
+    def audit(self) -> None:
+        """Ask both stores the same fixed questions about their final state."""
 
     def new_name(self, kind: str) -> str:
         """A name for the next thing that the machine makes."""

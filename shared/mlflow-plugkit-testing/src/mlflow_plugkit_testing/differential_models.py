@@ -49,6 +49,19 @@ class ModelAndTraceMachine(DifferentialMachine):
             side.ids.update(no_model="m-" + "f" * 32)
             side.ids["run"] = side.store.create_run("0", "ada", 1, [], "run").info.run_id
 
+    def audit(self) -> None:
+        """Ask for all models and traces, by filters, orders and pages."""
+        for filter_string in ("name LIKE 'a%'", "tags.t != 'one'", "params.p = 'one'"):
+            self.search_logged_models(filter_string, [("name", True)], 1000)
+        self.search_logged_models("", [("metrics.acc", True)], 2)
+        for filter_string in ("tags.t = 'one'", "timestamp_ms > 11"):
+            self.search_traces(filter_string, ["timestamp_ms ASC"], 1000)
+        self.search_traces(None, None, 2)
+        if self.has_traces:
+            self._read_trace(NO_TRACE)
+        if self.has_models:
+            self._read_model("no_model")
+
     @initialize(target=models)
     def start_models(self) -> Any:
         """Make three models; name one that no store has."""

@@ -56,6 +56,18 @@ class RegistryMachine(DifferentialMachine):
             for _ in range(count):
                 self.create_model_version(name, "run1", "one")
 
+    def audit(self) -> None:
+        """Ask for all models and versions, by filters, orders and pages, and by aliases."""
+        for filter_string in (None, "name LIKE 'a%'", "name ILIKE 'a%'", "tags.t != 'one'"):
+            self.search_registered_models(filter_string, ["name DESC"], 1 if filter_string is None else 1000)
+        for filter_string in (None, "name LIKE 'a%'", "run_id = 'run1'", "tags.t = 'one'"):
+            order = ["version_number DESC", "name ASC"]
+            self.search_model_versions(filter_string, order, 2 if filter_string is None else 1000)
+        for name in ("alpha", "absent"):
+            self.get_latest_versions(name, None)
+            self.use_alias(name, "champion", False)
+        self.get_model_version(("alpha", 1))
+
     @initialize(target=names)
     def start_names(self) -> Any:
         """Name the models that both registries have, and one that none has."""

@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugkit_testing.differential import Pair, compare
+from mlflow_plugkit_testing.differential import DifferentialMachine, Pair, compare
 from mlflow_plugkit_testing.differential_models import ModelAndTraceMachine
 from mlflow_plugkit_testing.differential_registry import RegistryMachine
 from mlflow_plugkit_testing.differential_runs import RunMachine
@@ -27,8 +27,9 @@ class DifferentialTrackingRules(TrackingStoreSuite):
     variables that raise them for a long search.
     """
 
-    differential_examples = 15
-    differential_steps = 20
+    run_machine: type[DifferentialMachine] = RunMachine
+    differential_examples = 8
+    differential_steps = 30
     differential_shrink = True
 
     def new_pair(self, folder: Path, fresh_uri: Callable[[], str]) -> Pair:
@@ -51,7 +52,9 @@ class DifferentialTrackingRules(TrackingStoreSuite):
             pair.ordered_histories = ordered
             return pair
 
-        compare(RunMachine, new_pair, self.differential_examples, self.differential_steps, self.differential_shrink)
+        compare(
+            self.run_machine, new_pair, self.differential_examples, self.differential_steps, self.differential_shrink
+        )
 
     def test_models_and_traces_behave_as_in_mlflows_own_store(
         self, store_uri_factory: Callable[[], str], tmp_path: Path
@@ -84,8 +87,9 @@ class DifferentialTrackingRules(TrackingStoreSuite):
 class DifferentialRegistryRules(ModelRegistryStoreSuite):
     """Side by side with MLflow's own registry store, every answer is the same."""
 
-    differential_examples = 25
-    differential_steps = 20
+    registry_machine: type[DifferentialMachine] = RegistryMachine
+    differential_examples = 8
+    differential_steps = 30
     differential_shrink = True
 
     def test_the_registry_behaves_as_mlflows_own_store(self, store_uri_factory: Callable[[], str]) -> None:
@@ -101,7 +105,11 @@ class DifferentialRegistryRules(ModelRegistryStoreSuite):
             return Pair(own, tested, close)
 
         compare(
-            RegistryMachine, new_pair, self.differential_examples, self.differential_steps, self.differential_shrink
+            self.registry_machine,
+            new_pair,
+            self.differential_examples,
+            self.differential_steps,
+            self.differential_shrink,
         )
 
 

@@ -35,6 +35,17 @@ WORLD: dict[str, tuple[str, int, str, dict[str, float], dict[str, str]]] = {
     "mid": ("default", 24, "größer", {"m": 1.0, "loss": -3.0, "acc.val/1": 0.0}, {"p": "one"}),
 }
 
+AUDIT_FILTERS = [
+    "tags.t LIKE 'o%'",
+    "tags.t ILIKE 'o%'",
+    "params.p LIKE '%n%'",
+    "attributes.run_name LIKE 'h%'",
+    "tags.t != 'one'",
+    "metrics.m > -1.5",
+    "metrics.loss < 1 AND params.p = 'one'",
+]
+AUDIT_ORDERS = [["metrics.loss"], ["metrics.loss DESC"], ["metrics.m ASC", "run_name"], ["params.p DESC"], ["end_time"]]
+
 
 def run_shown(side: Side, run: Any) -> dict[str, Any]:
     """A run in the form that is compared: without its clock and its artifact location."""
@@ -84,19 +95,36 @@ class RunMachine(DifferentialMachine):
         for name, (experiment, start, tag, points, params) in WORLD.items():
             tags = [RunTag("t", tag)]
 
-            def fill(side: Side, name: str = name, points: Any = points, params: Any = params) -> None:
-                metrics = [Metric(key, value, 2, 1) for key, value in points.items()]
-                side.store.log_batch(side.ids[name], metrics, [Param(*item) for item in params.items()], [])
+            def fill(
+                side: Side,
+                e: str = experiment,
+                at: int = start,
+                t: Any = tags,
+                n: str = name,
+                m: Any = points,
+                p: Any = params,
+            ) -> str:
+                run_id = str(side.store.create_run(side.ids[e], "ada", at, t, n).info.run_id)
+                metrics = [Metric(key, value, 2, 1) for key, value in m.items()]
+                side.store.log_batch(run_id, metrics, [Param(*item) for item in p.items()], [])
+                return run_id
 
-            self._make(
-                "create_run",
-                name,
-                lambda s, e=experiment, at=start, t=tags, n=name: (
-                    s.store.create_run(s.ids[e], "ada", at, t, n).info.run_id
-                ),
-            )
-            self.pair.same("log_batch", fill)
-            self._read(name)
+            self._make("create_run and log_batch", name, fill)
+        self._search(self.known_experiments, "", [], 1000, ViewType.ALL)
+
+    def audit(self) -> None:
+        """Ask for all runs and their histories, by filters, orders, pages and views."""
+        everywhere = self.known_experiments
+        for filter_string in AUDIT_FILTERS:
+            self._search(everywhere, filter_string, [], 1000, ViewType.ALL)
+        for order_by in AUDIT_ORDERS:
+            self._search(everywhere, "", order_by, 1000, ViewType.ALL)
+        for view in (ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY):
+            self._search(everywhere, "", [], 2, view)
+        self.search_experiments("", ["name"], 2, ViewType.ALL)
+        self._read("no_run")
+        for run in WORLD:
+            self.get_metric_history(run, "m", 2)
 
     def _make(self, what: str, name: str, operation: Any) -> None:
         assert self.pair.make(name, what, operation), f"{what} failed on both sides"
