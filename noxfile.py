@@ -142,7 +142,7 @@ def types(session: nox.Session) -> None:
     session.install(*group("types"), *sorted(needs), f"mlflow=={newest}")
     sources = [f"{member.folder}/src" for member in members]
     paths = {"MYPYPATH": os.pathsep.join([*sources, str(ROOT)])}
-    session.run("mypy", *sources, "noxfile.py", "tools", "bench", "examples", env=paths)
+    session.run("mypy", *sources, "noxfile.py", "tools", "bench", env=paths)
 
 
 def distributions(session: nox.Session, package: Package) -> None:

@@ -78,10 +78,10 @@ def figures(pairs: list[Any]) -> dict[str, Any]:
     """The medians, in milliseconds, and the modules that the plugins bring in."""
 
     def median_of(column: int, which: int) -> float:
-        return round(statistics.median(pair[which][column] for pair in pairs), 1)
+        return round(float(statistics.median(pair[which][column] for pair in pairs)), 1)
 
     def cost(column: int) -> float:
-        return round(statistics.median(with_[column] - without[column] for without, with_ in pairs), 1)
+        return round(float(statistics.median(with_[column] - without[column] for without, with_ in pairs)), 1)
 
     return {
         "mlflow": version("mlflow-skinny"),

@@ -95,7 +95,7 @@ def check(plugin_type: str, scratch: Path, tools: Path, pythons: Sequence[Path])
     workspace = home / "workspace"
     (workspace / "packages").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", workspace)
-    command = [tools / "python", "-c", NEW, name, plugin_type, "--register-as", "demo", "--destination"]
+    command: list[str | Path] = [tools / "python", "-c", NEW, name, plugin_type, "--register-as", "demo", "--destination"]
     rows = [
         run(plugin_type, "render", "repository", [*command, home], home),
         run(plugin_type, "render", "package", [*command, workspace, "--in-repository"], home),
@@ -117,13 +117,13 @@ def in_environment(plugin_type: str, name: str, folder: Path, tools: Path, pytho
     """Install the wheel, check its types and run its tests, then take it out again."""
     mlflow = text_of([python, "-c", "from importlib.metadata import version as v; print('MLflow', v('mlflow'))"])
     (wheel,) = (folder / "dist").glob("*.whl")
-    target = ["--python", python]
+    target: list[str | Path] = ["--python", python]
     rows = [run(plugin_type, "install", mlflow, [uv_command(), "pip", "install", "-q", *target, wheel], folder)]
     try:
         cache = scratch / f"mypy {mlflow}"  # MLflow's own modules are read once for all types
-        mypy = [tools / "mypy", "--python-executable", python, "--cache-dir", cache, "src"]
+        mypy: list[str | Path] = [tools / "mypy", "--python-executable", python, "--cache-dir", cache, "src"]
         rows.append(run(plugin_type, "mypy", mlflow, mypy, folder))
-        pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+        pytest: list[str | Path] = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
         rows.append(run(plugin_type, "pytest", mlflow, pytest, folder))
     finally:
         uv("pip", "uninstall", "-q", *target, name)
@@ -141,7 +141,7 @@ def run(plugin_type: str, step: str, environment: str, command: Sequence[str | P
         )  # fmt: skip
         passed, output = done.returncode == 0, done.stdout
     except subprocess.TimeoutExpired as exc:
-        passed, output = False, f"{exc.stdout or ''}\nno end after {STEP_SECONDS} seconds"
+        passed, output = False, f"{exc.stdout or ''!s}\nno end after {STEP_SECONDS} seconds"
     lines = output.strip().splitlines()
     row = Row(plugin_type, step, environment, passed, time.monotonic() - start, lines[-1] if lines else "")
     print(formatted(row), flush=True)
