@@ -95,7 +95,8 @@ def check(plugin_type: str, scratch: Path, tools: Path, pythons: Sequence[Path])
     workspace = home / "workspace"
     (workspace / "packages").mkdir(parents=True)
     shutil.copy(ROOT / "pyproject.toml", workspace)
-    command: list[str | Path] = [tools / "python", "-c", NEW, name, plugin_type, "--register-as", "demo", "--destination"]
+    new: list[str | Path] = [tools / "python", "-c", NEW, name, plugin_type]
+    command = [*new, "--register-as", "demo", "--destination"]
     rows = [
         run(plugin_type, "render", "repository", [*command, home], home),
         run(plugin_type, "render", "package", [*command, workspace, "--in-repository"], home),

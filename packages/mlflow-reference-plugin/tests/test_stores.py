@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -55,6 +57,20 @@ def test_processes_that_open_a_new_folder_at_once_all_find_one_store(tmp_path: P
         process.stdin.flush()
     answers = [process.communicate(timeout=120) for process in processes]
     assert [out.strip() for out, _ in answers] == ["['0']"] * 3, answers
+    assert os.listdir(tmp_path / "store") == ["mlflow.db"]
+
+
+def test_threads_that_open_a_new_folder_at_once_all_find_one_store(tmp_path: Path) -> None:
+    uri = f"file-plugin:{tmp_path}/store?create=true"
+    barrier = threading.Barrier(6)
+
+    def first_use(number: int) -> list[str]:
+        store = tracking_store(uri) if number % 2 else model_registry_store(uri)
+        barrier.wait(60)
+        return [e.name for e in store.search_experiments()] if number % 2 else store.search_registered_models()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(first_use, range(6))) == [[], ["Default"]] * 3
     assert os.listdir(tmp_path / "store") == ["mlflow.db"]
 
 
