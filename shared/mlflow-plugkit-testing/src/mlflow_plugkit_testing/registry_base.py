@@ -8,29 +8,11 @@ from typing import Any
 
 import pytest
 
-from mlflow_plugkit_testing.stores_sqlite import dispose
-from mlflow_plugkit_testing.suite import ConformanceSuite
+from mlflow_plugkit_testing.stores_base import StoreSuite
 
 
-class ModelRegistryStoreSuite(ConformanceSuite):
-    """Base of the registry's conformance classes: how a plugin's test class makes its stores.
-
-    A plugin's test class overrides the fixture `store_uri_factory`; all else has a default that goes
-    through MLflow's registry of entry points, by the scheme of the URI.
-    """
-
-    secret_uri: tuple[str, str] | None = None
-    """A store URI with a secret in it, and that secret; None if the plugin's URIs never carry one."""
-
-    @pytest.fixture
-    def store_uri_factory(self) -> Callable[[], str]:
-        """A function that returns the URI of a new, empty registry each time it is called. Override it."""
-        raise NotImplementedError("override the fixture store_uri_factory in your test class")
-
-    @pytest.fixture
-    def store_uri(self, store_uri_factory: Callable[[], str]) -> str:
-        """The URI of a fresh, empty registry."""
-        return store_uri_factory()
+class ModelRegistryStoreSuite(StoreSuite):
+    """Base of the model registry's conformance classes."""
 
     @pytest.fixture
     def store(self, store_uri: str) -> Iterator[Any]:
@@ -57,10 +39,6 @@ class ModelRegistryStoreSuite(ConformanceSuite):
         if {"store_uri", "tracking_uri"} <= set(inspect.signature(builder).parameters):
             return builder(store_uri=uri, tracking_uri=tracking_uri)
         return builder(store_uri=uri)
-
-    def close_store(self, store: Any) -> None:
-        """Release what a store holds open; called once for each store that a rule makes."""
-        dispose(store)
 
     @property
     def supports_prompts(self) -> bool:

@@ -10,29 +10,11 @@ from typing import Any
 import pytest
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag, ViewType
 
-from mlflow_plugkit_testing.stores_sqlite import dispose
-from mlflow_plugkit_testing.suite import ConformanceSuite
+from mlflow_plugkit_testing.stores_base import StoreSuite
 
 
-class TrackingStoreSuite(ConformanceSuite):
-    """Base of the tracking store's conformance classes: how a plugin's test class makes its stores.
-
-    A plugin's test class overrides the fixture `store_uri_factory`; all else has a default that goes
-    through MLflow's registry of entry points, by the scheme of the URI.
-    """
-
-    secret_uri: tuple[str, str] | None = None
-    """A store URI with a secret in it, and that secret; None if the plugin's URIs never carry one."""
-
-    @pytest.fixture
-    def store_uri_factory(self) -> Callable[[], str]:
-        """A function that returns the URI of a new, empty store each time it is called. Override it."""
-        raise NotImplementedError("override the fixture store_uri_factory in your test class")
-
-    @pytest.fixture
-    def store_uri(self, store_uri_factory: Callable[[], str]) -> str:
-        """The URI of a fresh, empty store."""
-        return store_uri_factory()
+class TrackingStoreSuite(StoreSuite):
+    """Base of the tracking store's conformance classes."""
 
     @pytest.fixture
     def artifact_root(self, tmp_path: Path) -> str:
@@ -61,10 +43,6 @@ class TrackingStoreSuite(ConformanceSuite):
     def make_store(self, uri: str, artifact_uri: str | None) -> Any:
         """Make a store as `mlflow.tracking._tracking_service.registry` does, but without its cache."""
         return self.store_builder(uri)(store_uri=uri, artifact_uri=artifact_uri)
-
-    def close_store(self, store: Any) -> None:
-        """Release what a store holds open; called once for each store that a rule makes."""
-        dispose(store)
 
     @property
     def supports_gc(self) -> bool:
