@@ -1,0 +1,1 @@
+"""One transfer engine for artifact repositories: a backend states a few primitives, MLflow gets all of it."""
