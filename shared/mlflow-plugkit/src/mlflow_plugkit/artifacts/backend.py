@@ -274,7 +274,9 @@ class Backend(ABC):
         """Store one object whole: it is visible under its path with all its content, or not at all.
 
         `digest` is the content's, by the algorithm that `checksum` names (None for a stream): send it along
-        so that the server refuses what arrives damaged, and keep it for those who download. Returns the stored object where the backend's answer describes it; the engine compares size and
+        so that the server refuses what arrives damaged, and keep it for those who download.
+
+        Returns the stored object where the backend's answer describes it; the engine compares size and
         digest with what it sent.
         """
 
