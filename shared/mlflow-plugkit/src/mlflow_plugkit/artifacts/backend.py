@@ -15,7 +15,7 @@ rest through `Backend.errors`. Nothing here imports an SDK or MLflow.
         def delete_many(self, paths): ...
 
 A backend that can do more says so by more base classes: `MultipartBackend`, `PresigningBackend`,
-`BulkBackend`.
+`BulkBackend`, `FileBackend`.
 """
 
 from __future__ import annotations
@@ -227,6 +227,7 @@ class Backend(ABC):
         streams: whether `put` takes a source of unknown size that can be read only once. Otherwise the
             engine cuts a stream into parts (`MultipartBackend`) or spools it to a temporary file.
         serial_reads: True where ranges of one object cannot usefully be read in parallel.
+        delete_batch: the most paths that one `delete_many` takes; more where a deletion is one transaction.
     """
 
     errors: ClassVar[ErrorTable]
@@ -237,6 +238,7 @@ class Backend(ABC):
     parallel_transfers: int = 16
     streams: bool = False
     serial_reads: bool = False
+    delete_batch: int = 1000
 
     @property
     def root(self) -> str:
@@ -282,7 +284,7 @@ class Backend(ABC):
 
     @abstractmethod
     def delete_many(self, paths: Sequence[str]) -> Sequence[DeleteFailure]:
-        """Delete up to 1,000 objects; a path that does not exist is no failure."""
+        """Delete up to `delete_batch` objects; a path that does not exist is no failure."""
 
     def list_all(self, path: str) -> Iterator[StoredObject]:
         """Every object whose path is `path` or lies below `path/`: by default a walk over `list_page`."""
@@ -360,4 +362,18 @@ class BulkBackend(Backend):
         """Upload files (each smaller than `multipart_threshold` unless the backend is no `MultipartBackend`).
 
         Calls `done` for each stored file. Raises the first error that retries did not mend.
+        """
+
+
+class FileBackend(Backend):
+    """A backend that downloads a whole object by means of its own: native code, checks that only its SDK can make."""
+
+    @abstractmethod
+    def get_file(self, stored: StoredObject, local_path: str, received: Callable[[int], None]) -> None:
+        """Write all of an object's content to `local_path`, which is a draft of the engine's choosing.
+
+        The engine calls it in place of `read` for a download from the start, then compares size and digest
+        with `stored` (what `head` answered) and gives the draft its final name. Where a digest is beyond the
+        engine's algorithms, check it here and raise. Calls `received` with the count of new bytes, from any
+        thread, for the progress bar; an attempt that raises may be repeated from the start.
         """
