@@ -193,7 +193,7 @@ class _Slice(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._position)
         if wanted <= 0:
             return 0
-        count = self._file.readinto(buffer[:wanted]) or 0
+        count = self._file.readinto(memoryview(buffer)[:wanted]) or 0
         self._position += count
         return count
 
@@ -228,6 +228,11 @@ class Backend(ABC):
             engine cuts a stream into parts (`MultipartBackend`) or spools it to a temporary file.
         serial_reads: True where ranges of one object cannot usefully be read in parallel.
         delete_batch: the most paths that one `delete_many` takes; more where a deletion is one transaction.
+        retry_attempts: how often an operation is tried in all, where `retry_delay` allows it.
+        retry_wait: seconds of the first back-off; it doubles, with full jitter, up to `retry_wait_max`. A wait
+            that the server asks for is honoured where it is longer.
+        retry_wait_max: see `retry_wait`.
+        retry_seconds: no attempt begins later than this after the first.
     """
 
     errors: ClassVar[ErrorTable]
@@ -239,6 +244,10 @@ class Backend(ABC):
     streams: bool = False
     serial_reads: bool = False
     delete_batch: int = 1000
+    retry_attempts: int = 6
+    retry_wait: float = 0.5
+    retry_wait_max: float = 20.0
+    retry_seconds: float = 120.0
 
     @property
     def root(self) -> str:
@@ -288,6 +297,9 @@ class Backend(ABC):
 
     def list_all(self, path: str) -> Iterator[StoredObject]:
         """Every object whose path is `path` or lies below `path/`: by default a walk over `list_page`."""
+        here = self.head(path) if path else None
+        if here is not None:
+            yield here
         folders = [path]
         while folders:
             folder, token = folders.pop(), None

@@ -1,0 +1,144 @@
+"""MLflow's artifact repository on top of a storage backend.
+
+class DemoArtifactRepository(EngineArtifactRepository):
+    def make_backend(self, artifact_uri):
+        return DemoBackend(DemoSettings.from_uri(artifact_uri))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import posixpath
+from abc import abstractmethod
+from collections.abc import AsyncIterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+from mlflow_plugkit.artifacts.backend import Backend, Source, StoredObject, Upload
+from mlflow_plugkit.artifacts.downloads import download
+from mlflow_plugkit.artifacts.engine import Engine
+from mlflow_plugkit.artifacts.listing import delete_below, list_level
+from mlflow_plugkit.artifacts.names import checked, child_path, content_type
+from mlflow_plugkit.artifacts.presigned import PresigningMethods, place
+from mlflow_plugkit.artifacts.streams import upload_stream
+from mlflow_plugkit.artifacts.uploads import upload_all
+from mlflow_plugkit.compat import artifact_mixins, init_artifact_repository
+from mlflow_plugkit.errors import mlflow_error
+from mlflow_plugkit.uri import clean_path, join_path
+
+if TYPE_CHECKING:
+    _Streaming = object
+    _Presigning = object
+else:
+    _mixins = artifact_mixins()
+    _stream = _mixins.pop("StreamUploadMixin", None)
+    _Streaming = _stream or type("_Streaming", (), {})
+    _Presigning = type("_Presigning", (*_mixins.values(),), {})
+
+
+class EngineArtifactRepository(ArtifactRepository, _Streaming):
+    """An artifact repository whose storage is a `Backend`.
+
+    Args:
+        artifact_uri: what `make_backend` reads; errors in it are raised at once.
+        tracking_uri, registry_uri: passed by MLflow since 3.1.1 and 3.5.
+    """
+
+    def __init__(
+        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None, **_: Any
+    ) -> None:
+        self._engine = Engine(self.make_backend(artifact_uri))
+        self._seen: dict[str, StoredObject] = {}
+        init_artifact_repository(self, ArtifactRepository, artifact_uri, tracking_uri, registry_uri)
+
+    @abstractmethod
+    def make_backend(self, artifact_uri: str) -> Backend:
+        """Parse the URI and return the backend. Must not connect to anything."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(artifact_uri={self.artifact_uri!r})"
+
+    @property
+    def max_workers(self) -> int:
+        return self._engine.backend.parallel_transfers
+
+    @property
+    def thread_pool(self) -> ThreadPoolExecutor:
+        """The pool of MLflow's `download_artifacts`, made anew in a forked child."""
+        if self._pool_of != os.getpid():
+            self._pool, self._pool_of = self._create_thread_pool(), os.getpid()
+        return self._pool
+
+    @thread_pool.setter
+    def thread_pool(self, pool: ThreadPoolExecutor) -> None:
+        self._pool, self._pool_of = pool, os.getpid()
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        local_file = os.fspath(local_file)
+        if os.path.isdir(local_file):
+            raise mlflow_error(f"{local_file!r} is a folder. Use log_artifacts for it.")
+        path = checked(join_path(clean_path(artifact_path), os.path.basename(local_file)))
+        upload_all(self._engine, [Upload(path, Source(file=local_file), content_type(path))], lambda _: None)
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        local_dir = os.fspath(local_dir)
+        if not os.path.isdir(local_dir):
+            raise mlflow_error(f"{local_dir!r} is no folder that can be read. Give the folder whose files to store.")
+        base = clean_path(artifact_path)
+        uploads = []
+        for folder, _, names in os.walk(local_dir):
+            below = os.path.relpath(folder, local_dir).replace(os.sep, "/")
+            parent = base if below == "." else checked(join_path(base, below))
+            for name in sorted(names):
+                path = child_path(parent, name)
+                uploads.append(Upload(path, Source(file=os.path.join(folder, name)), content_type(path)))
+        if uploads:
+            upload_all(self._engine, uploads, lambda _: None)
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        folder = clean_path(path)
+        with self._engine.applied(f"list {folder or 'the root'!r}"):
+            files, folders = list_level(self._engine, folder)
+        infos = [FileInfo(o.path, False, o.size) for o in files] + [FileInfo(f, True, None) for f in folders]
+        return sorted(infos, key=lambda info: info.path)
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        path = checked(remote_file_path)
+        with self._engine.applied(f"download {path!r}"):
+            stored = self._engine.call(self._engine.backend.head, path)
+            if stored is None:
+                raise mlflow_error(f"There is no artifact {path!r}.", "RESOURCE_DOES_NOT_EXIST")
+            download(self._engine, stored, os.fspath(local_path))
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        path = clean_path(artifact_path)
+        with self._engine.applied(f"delete {path or 'all artifacts'!r}"):
+            delete_below(self._engine, path)
+
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        path = place(artifact_file_name, artifact_path)
+        upload_stream(self._engine, path, stream, content_type(path))
+
+    async def log_artifact_from_async_stream(
+        self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        import tempfile
+
+        place(artifact_file_name, artifact_path)
+        with tempfile.TemporaryFile() as spool:
+            async for chunk in chunks:
+                await asyncio.to_thread(spool.write, chunk)
+            spool.seek(0)
+            await asyncio.to_thread(
+                self.log_artifact_from_stream, spool, posixpath.basename(artifact_file_name), artifact_path
+            )
+
+
+class PresigningArtifactRepository(EngineArtifactRepository, PresigningMethods, _Presigning):
+    """An artifact repository whose `PresigningBackend` lets clients transfer content past the server."""
