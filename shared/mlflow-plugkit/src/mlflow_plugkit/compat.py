@@ -87,6 +87,18 @@ def server_artifact_root() -> str | None:
     return os.environ.get("_MLFLOW_SERVER_ARTIFACT_ROOT") or None
 
 
+def server_artifact_locations() -> tuple[str, ...] | None:
+    """The `--default-artifact-root` and `--artifacts-destination` of the running server; None outside a server.
+
+    `mlflow server` exports both to its workers, and their job processes inherit them; MLflow's own host
+    policy (mlflow.store.artifact.host_policy, since 3.17) tells a server process by the first.
+    """
+    if "_MLFLOW_SERVER_ARTIFACT_ROOT" not in os.environ:
+        return None
+    names = ("_MLFLOW_SERVER_ARTIFACT_ROOT", "_MLFLOW_SERVER_ARTIFACT_DESTINATION")
+    return tuple(os.environ[name] for name in names if os.environ.get(name))
+
+
 def server_is_asgi() -> bool:
     """Whether the running `mlflow server` wants an ASGI application: it runs uvicorn, its default since 3.3.
 
