@@ -13,7 +13,7 @@ from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 
 
 class TestSqlAlchemyStore(ModelRegistryStoreConformance):
-    secret_uri = ("sqlite:////tmp/x.db?password=hunter2secret", "hunter2secret")
+    secret_uri = ("sqlite:////srv/x.db?password=hunter2secret", "hunter2secret")
 
     @pytest.fixture
     def store_uri_factory(self) -> Callable[[], str]:

@@ -33,10 +33,16 @@ REFUSALS = (
     Fault("status", status=503, retry_after=1),
     Fault("status", status=429, retry_after=1),
 )
-UPLOAD_FAULTS = (*REFUSALS, Fault("delay", seconds=0.3), Fault("cut-request"), Fault("lost-answer"), Fault("corrupt-request"))
-DOWNLOAD_FAULTS = (*REFUSALS, Fault("delay", seconds=0.3), Fault("cut-response"), Fault("corrupt-response"))
-LIST_FAULTS = (*REFUSALS, Fault("delay", seconds=0.3), Fault("cut-response", least_body=64))
-DELETE_FAULTS = (*REFUSALS, Fault("delay", seconds=0.3), Fault("lost-answer"))
+UPLOAD_FAULTS = (
+    *REFUSALS,
+    Fault("delay", seconds=0.3),
+    Fault("cut-request"),
+    Fault("lost-answer"),
+    Fault("corrupt-request"),
+)
+DOWNLOAD_FAULTS = (*REFUSALS, DELAY, Fault("cut-response"), Fault("corrupt-response"))
+LIST_FAULTS = (*REFUSALS, DELAY, Fault("cut-response", least_body=64))
+DELETE_FAULTS = (*REFUSALS, DELAY, Fault("lost-answer"))
 
 SMALL = 32 * 1024
 FILES = 12

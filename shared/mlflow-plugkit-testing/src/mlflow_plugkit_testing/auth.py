@@ -65,7 +65,18 @@ class Credentials:
 RIVAL_VALUES = ("cml2YWw", "rival")  # the start of base64("rival:...") and the plain word
 
 
-class RequestAuthProviderConformance(ProviderConformance):
+class RecordedRequests:
+    """The fixture of the suites that look at what a real MLflow client sends."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingServer]:
+        """A recording server, with no other credentials around and without waiting between retries."""
+        without_credentials(monkeypatch, tmp_path)
+        with RecordingServer() as server:
+            yield server
+
+
+class RequestAuthProviderConformance(RecordedRequests, ProviderConformance):
     """The rules for a request auth provider.
 
     Override `provider_name` and the fixture `configured`; for a provider without an entry point also
@@ -90,13 +101,6 @@ class RequestAuthProviderConformance(ProviderConformance):
         """The class under test. By default the entry point `entry_point_name`, or the one named `provider_name`."""
         cls: type[Any] = load_entry_point(self.entry_point_group, self.entry_point_name or self.provider_name)
         return cls
-
-    @pytest.fixture
-    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingServer]:
-        """A recording server, with no other credentials around and without waiting between retries."""
-        without_credentials(monkeypatch, tmp_path)
-        with RecordingServer() as server:
-            yield server
 
     @contextmanager
     def in_use(self, provider: Any | None = None) -> Iterator[Any]:

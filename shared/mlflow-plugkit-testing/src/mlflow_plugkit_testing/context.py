@@ -17,7 +17,7 @@ from mlflow_plugkit.uri import redact_text
 from mlflow_plugkit_testing.local import LocalTracking
 from mlflow_plugkit_testing.providers import (
     PLANTED_PASSWORD,
-    ProviderConformance,
+    ContextualProviderConformance,
     hostile_environments,
     in_threads,
     median_seconds,
@@ -30,7 +30,7 @@ TAGS_SECONDS = 0.05
 EXPERIMENT_SECONDS = 0.25
 
 
-class RunContextProviderConformance(LocalTracking, ProviderConformance):
+class RunContextProviderConformance(LocalTracking, ContextualProviderConformance):
     """The rules for a run context provider.
 
     Override `entry_point_name` (or `provider_class`), `variables`, and the fixture `configured`, which makes
@@ -62,18 +62,6 @@ class RunContextProviderConformance(LocalTracking, ProviderConformance):
     def _tags(self) -> dict[str, str]:
         provider = self.make_provider()
         return dict(provider.tags()) if provider.in_context() else {}
-
-    def test_inactive_when_unconfigured(self, unconfigured: None) -> None:
-        """Where there is nothing to say, `in_context()` is False."""
-        if not self.needs_configuration:
-            pytest.skip("the provider needs no configuration")
-        active = self.make_provider().in_context()
-        assert active is False, f"in_context() is {active!r} outside the provider's context; MLflow expects False"
-
-    def test_active_when_configured(self, configured: Mapping[str, str] | None) -> None:
-        """In its context `in_context()` is True."""
-        active = self.make_provider().in_context()
-        assert active is True, f"in_context() is {active!r} in the provider's own context; MLflow expects True"
 
     def test_tags_are_text(self, configured: Mapping[str, str] | None) -> None:
         """`tags()` returns a dictionary of text."""
@@ -148,7 +136,7 @@ class RunContextProviderConformance(LocalTracking, ProviderConformance):
         assert all(t == tags[0] for t in tags), "parallel threads get different tags from one provider"
 
 
-class DefaultExperimentProviderConformance(LocalTracking, ProviderConformance):
+class DefaultExperimentProviderConformance(LocalTracking, ContextualProviderConformance):
     """The rules for a default experiment provider.
 
     Override `entry_point_name` (or `provider_class`), `variables`, and the fixture `configured`, which takes
@@ -167,18 +155,6 @@ class DefaultExperimentProviderConformance(LocalTracking, ProviderConformance):
         provider = self.make_provider()
         with registered_provider(registry, self.provider_class, provider):
             yield provider
-
-    def test_inactive_when_unconfigured(self, tracking_uri: str, unconfigured: None) -> None:
-        """The first active provider decides for everybody: without configuration `in_context()` is False."""
-        if not self.needs_configuration:
-            pytest.skip("the provider needs no configuration")
-        active = self.make_provider().in_context()
-        assert active is False, f"in_context() is {active!r} although no experiment is configured"
-
-    def test_active_when_configured(self, tracking_uri: str, configured: str | None) -> None:
-        """With its configuration present `in_context()` is True."""
-        active = self.make_provider().in_context()
-        assert active is True, f"in_context() is {active!r} although an experiment is configured"
 
     def test_asking_connects_nowhere(self, tracking_uri: str, configured: str | None) -> None:
         """`in_context()` runs at each start_run, also where another provider wins: it opens no connection."""

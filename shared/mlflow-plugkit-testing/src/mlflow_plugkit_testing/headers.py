@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from mlflow_plugkit_testing.auth import ask, without_credentials
+from mlflow_plugkit_testing.auth import RecordedRequests, ask
 from mlflow_plugkit_testing.providers import (
-    ProviderConformance,
+    ContextualProviderConformance,
     hostile_environments,
     in_threads,
     median_seconds,
@@ -41,7 +40,7 @@ MLFLOW_HEADERS = frozenset({
 """Set by MLflow or requests; a provider's value would be lost, joined to theirs, or a TypeError."""
 
 
-class RequestHeaderProviderConformance(ProviderConformance):
+class RequestHeaderProviderConformance(RecordedRequests, ContextualProviderConformance):
     """The rules for a request header provider.
 
     Override `entry_point_name` (or `provider_class`), `variables`, and the fixture `configured`, which sets
@@ -65,13 +64,6 @@ class RequestHeaderProviderConformance(ProviderConformance):
         """Whether the provider sends Authorization or Cookie on purpose. An auth provider is the better place."""
         return False
 
-    @pytest.fixture
-    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingServer]:
-        """A recording server, with no credentials around."""
-        without_credentials(monkeypatch, tmp_path)
-        with RecordingServer() as server:
-            yield server
-
     @contextmanager
     def in_use(self) -> Iterator[Any]:
         """Register a new provider with MLflow, as its registry would."""
@@ -81,18 +73,6 @@ class RequestHeaderProviderConformance(ProviderConformance):
         provider = self.make_provider()
         with registered_provider(registry, self.provider_class, provider):
             yield provider
-
-    def test_inactive_when_unconfigured(self, unconfigured: None) -> None:
-        """A provider that merely is installed adds nothing: `in_context()` is False."""
-        if not self.needs_configuration:
-            pytest.skip("the provider needs no configuration")
-        active = self.make_provider().in_context()
-        assert active is False, f"in_context() is {active!r} although nothing is configured; MLflow expects False"
-
-    def test_active_when_configured(self, configured: Mapping[str, str] | None) -> None:
-        """With its configuration present `in_context()` is True."""
-        active = self.make_provider().in_context()
-        assert active is True, f"in_context() is {active!r} with the configuration present; MLflow expects True"
 
     def test_headers_are_text(self, configured: Mapping[str, str] | None) -> None:
         """`request_headers()` returns a dictionary of text; requests refuses None and numbers."""

@@ -95,6 +95,22 @@ class ProviderConformance(ConformanceSuite):
         assert best < CONSTRUCTION_SECONDS, f"the constructor takes {best * 1000:.0f} ms of everybody's import mlflow"
 
 
+class ContextualProviderConformance(ProviderConformance):
+    """Base of the suites for providers that MLflow asks `in_context()` before it takes what they offer."""
+
+    def test_inactive_when_unconfigured(self, unconfigured: None) -> None:
+        """A provider that merely is installed changes nothing: `in_context()` is False."""
+        if not self.needs_configuration:
+            pytest.skip("the provider needs no configuration")
+        active = self.make_provider().in_context()
+        assert active is False, f"in_context() is {active!r} although nothing is configured; MLflow expects False"
+
+    def test_active_when_configured(self, configured: Any) -> None:
+        """With its configuration present `in_context()` is True."""
+        active = self.make_provider().in_context()
+        assert active is True, f"in_context() is {active!r} with the configuration present; MLflow expects True"
+
+
 @lru_cache(maxsize=32)
 def load_entry_point(group: str, name: str) -> Any:
     """Load the entry point `name` of `group`, or fail the test and say which names are installed."""

@@ -39,7 +39,7 @@ class TestValuesTakenAsTheyCome(ContextRules):
 
 
 class TestAlwaysActive(ContextRules):
-    breaks = {"test_inactive_when_unconfigured": "outside the provider's context"}
+    breaks = {"test_inactive_when_unconfigured": "although nothing is configured"}
 
     class provider_class(Context):
         def in_context(self):
@@ -47,7 +47,7 @@ class TestAlwaysActive(ContextRules):
 
 
 class TestActiveByATruthyText(ContextRules):
-    breaks = {"test_active_when_configured": "in_context() is '42' in the provider's own context"}
+    breaks = {"test_active_when_configured": "in_context() is '42' with the configuration present"}
 
     class provider_class(Context):
         def in_context(self):
@@ -152,7 +152,7 @@ class ExperimentRules(DefaultExperimentProviderConformance):
 
 
 class TestExperimentForEverybody(ExperimentRules):
-    breaks = {"test_inactive_when_unconfigured": "although no experiment is configured"}
+    breaks = {"test_inactive_when_unconfigured": "although nothing is configured"}
 
     class provider_class(Experiment):
         def in_context(self):
@@ -161,7 +161,7 @@ class TestExperimentForEverybody(ExperimentRules):
 
 class TestExperimentForNobody(ExperimentRules):
     breaks = {
-        "test_active_when_configured": "although an experiment is configured",
+        "test_active_when_configured": "with the configuration present",
         "test_runs_land_in_the_experiment": "mlflow.start_run landed in experiment 0",
     }
 

@@ -10,7 +10,6 @@ import math
 import sys
 from pathlib import Path
 
-import pytest
 from hypothesis.stateful import RULE_MARKER
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
@@ -20,11 +19,10 @@ from mlflow_plugkit_testing.differential_registry import RegistryMachine
 from mlflow_plugkit_testing.differential_rules import DifferentialRegistryRules, DifferentialTrackingRules
 from mlflow_plugkit_testing.differential_runs import RunMachine
 from mlflow_plugkit_testing.stores_lazy import LazyRegistryStore, LazyTrackingStore
-from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sabotage import rewriting, sabotaged, skipping, wrong_codes
+from sabotage import OnSqlite, rewriting, sabotaged, skipping, wrong_codes
 
 RUNS = "test_runs_behave_as_in_mlflows_own_store"
 MODELS = "test_models_and_traces_behave_as_in_mlflows_own_store"
@@ -40,18 +38,11 @@ def only(machine, *operations):
     return type(machine.__name__, (machine,), others)
 
 
-class Broken(DifferentialTrackingRules):
+class Broken(OnSqlite, DifferentialTrackingRules):
     differential_examples = 40
     differential_steps = 15
     differential_shrink = False
     store_class = LazyTrackingStore
-
-    @pytest.fixture
-    def store_uri_factory(self):
-        return fresh_sqlite_uri
-
-    def store_builder(self, uri):
-        return type(self).store_class
 
 
 class TestLatestMetricByWriteOrder(Broken):
@@ -139,18 +130,11 @@ class TestRepeatsPoints(Broken):
     breaks = {RUNS: "the store under test answers differently"}
 
 
-class BrokenRegistry(DifferentialRegistryRules):
+class BrokenRegistry(OnSqlite, DifferentialRegistryRules):
     differential_examples = 40
     differential_steps = 15
     differential_shrink = False
     store_class = LazyRegistryStore
-
-    @pytest.fixture
-    def store_uri_factory(self):
-        return fresh_sqlite_uri
-
-    def store_builder(self, uri):
-        return type(self).store_class
 
 
 class TestRegistryErrorCode(BrokenRegistry):

@@ -133,7 +133,7 @@ class TestArtifactInATemporaryFolder(Rules):
 
     class evaluator_class(PlainEvaluator):
         def artifacts(self, run_id, metrics):
-            return {"plain": JsonEvaluationArtifact("file:///tmp/plain.json", metrics)}
+            return {"plain": JsonEvaluationArtifact("file:///srv/plain.json", metrics)}
 
 
 class TestResultOfUnsavableThings(Rules):

@@ -5,30 +5,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_plugkit_testing.registry import ModelRegistryStoreConformance
 from mlflow_plugkit_testing.stores_lazy import LazyRegistryStore
-from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sabotage import deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
+from sabotage import OnSqlite, deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
 
 ACCEPTED = "it was accepted"
 
 
-class Broken(ModelRegistryStoreConformance):
+class Broken(OnSqlite, ModelRegistryStoreConformance):
     store_class = LazyRegistryStore
-
-    @pytest.fixture
-    def store_uri_factory(self):
-        return fresh_sqlite_uri
-
-    def store_builder(self, uri):
-        return type(self).store_class
 
 
 class TestWrongErrorCodes(Broken):
@@ -119,7 +110,7 @@ class TestOtherConstructorArguments(Broken):
 
 
 class TestShowsItsSecret(Broken):
-    secret_uri = ("sqlite:////tmp/x.db?password=hunter2secret", "hunter2secret")
+    secret_uri = ("sqlite:////srv/x.db?password=hunter2secret", "hunter2secret")
 
     class store_class(LazyRegistryStore):
         def __repr__(self):

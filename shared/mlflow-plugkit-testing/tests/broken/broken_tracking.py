@@ -8,32 +8,23 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 from mlflow.entities import Metric, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_plugkit_testing.stores_lazy import LazyTrackingStore
-from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
 from mlflow_plugkit_testing.tracking import TrackingStoreConformance
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from sabotage import backwards, deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
+from sabotage import OnSqlite, backwards, deaf_to, permissive, rewriting, sabotaged, skipping, wrong_codes
 
 ACCEPTED = "it was accepted"
 WRONG = "it raised INTERNAL_ERROR"
 
 
-class Broken(TrackingStoreConformance):
+class Broken(OnSqlite, TrackingStoreConformance):
     store_class = LazyTrackingStore
-
-    @pytest.fixture
-    def store_uri_factory(self):
-        return fresh_sqlite_uri
-
-    def store_builder(self, uri):
-        return type(self).store_class
 
 
 class TestWrongErrorCodes(Broken):
@@ -193,7 +184,7 @@ class TestOtherConstructorArguments(Broken):
 
 
 class TestShowsItsSecret(Broken):
-    secret_uri = ("sqlite:////tmp/x.db?password=hunter2secret", "hunter2secret")
+    secret_uri = ("sqlite:////srv/x.db?password=hunter2secret", "hunter2secret")
 
     class store_class(LazyTrackingStore):
         def __repr__(self):

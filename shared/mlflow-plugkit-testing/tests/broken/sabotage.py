@@ -6,12 +6,26 @@ import base64
 import threading
 from dataclasses import replace
 
+import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.utils.search_utils import SearchUtils
 
+from mlflow_plugkit_testing.stores_sqlite import fresh_sqlite_uri
+
 _inside = threading.local()
+
+
+class OnSqlite:
+    """The store of each test is `store_class`, on an empty SQLite database."""
+
+    @pytest.fixture
+    def store_uri_factory(self):
+        return fresh_sqlite_uri
+
+    def store_builder(self, uri):
+        return type(self).store_class
 
 
 def sabotaged(store_class, around):
