@@ -232,7 +232,9 @@ class Backend(ABC):
         retry_wait: seconds of the first back-off; it doubles, with full jitter, up to `retry_wait_max`. A wait
             that the server asks for is honoured where it is longer.
         retry_wait_max: see `retry_wait`.
-        retry_seconds: no attempt begins later than this after the first.
+        retry_seconds: the most seconds that are spent waiting between the attempts, in all.
+        bytes_in_flight: how many bytes of parts and ranges of large files are under way at once. A backend that
+            holds a part in memory needs about this much for all of them.
     """
 
     errors: ClassVar[ErrorTable]
@@ -248,6 +250,7 @@ class Backend(ABC):
     retry_wait: float = 0.5
     retry_wait_max: float = 20.0
     retry_seconds: float = 120.0
+    bytes_in_flight: int = 96 * MEBIBYTE
 
     @property
     def root(self) -> str:
@@ -373,7 +376,8 @@ class BulkBackend(Backend):
     def put_many(self, uploads: Sequence[Upload], done: Callable[[Upload], None]) -> None:
         """Upload files (each smaller than `multipart_threshold` unless the backend is no `MultipartBackend`).
 
-        Calls `done` for each stored file. Raises the first error that retries did not mend.
+        Calls `done` for each stored file, from any thread. Raises the first error that its own means did not
+        mend; where `retry_delay` allows it, the engine calls again with the files that are not done.
         """
 
 

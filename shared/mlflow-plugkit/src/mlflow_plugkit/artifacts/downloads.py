@@ -3,79 +3,137 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable
+import secrets
+import threading
 from contextlib import suppress
 
 from mlflow_plugkit.artifacts.backend import FileBackend, StoredObject
-from mlflow_plugkit.artifacts.checksums import hasher
-from mlflow_plugkit.artifacts.engine import Engine, gather
-from mlflow_plugkit.artifacts.retries import TransferError
+from mlflow_plugkit.artifacts.engine import Engine, Stopped, gather
+from mlflow_plugkit.artifacts.progress import Progress, of_bytes
+from mlflow_plugkit.artifacts.retries import CorruptTransferError, TransferError
+from mlflow_plugkit.artifacts.verification import RangeDigests, verify_file
+from mlflow_plugkit.errors import mlflow_error
+
+#: How often a download is begun in all, where the object was replaced meanwhile or arrived damaged.
+BEGINNINGS = 3
+
+#: Bytes that a broken attempt must have brought for the next one to count as the first again.
+ENOUGH = 64 * 1024
 
 
-def download(engine: Engine, stored: StoredObject, local_path: str) -> None:
-    """Download one object to a temporary file beside `local_path`, verify it, and move it there."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".plugkit-", suffix=".part", dir=os.path.dirname(local_path) or ".")
-    os.close(descriptor)
+def download(engine: Engine, path: str, local_path: str, known: StoredObject | None = None) -> None:
+    """Download an object to a draft beside `local_path`, verify it, and give it its name.
+
+    Args:
+        engine: the repository's.
+        path: a clean artifact path.
+        local_path: in a folder that exists; an older file there is replaced.
+        known: what a listing said of the object, where that is enough to verify the content.
+
+    Raises:
+        MlflowException: `RESOURCE_DOES_NOT_EXIST`. Errors of the backend as they are.
+    """
+    stored = known or _head(engine, path)
+    draft = os.path.join(os.path.dirname(local_path), f".plugkit-{secrets.token_hex(6)}.part")
     try:
-        engine.retries.call(_fill, engine, stored, temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, local_path)
-    except BaseException:
+        for left in reversed(range(BEGINNINGS)):
+            try:
+                _fetch(engine, stored, draft)
+                break
+            except Exception as error:
+                again = _look_again(engine, stored, error) if left else None
+                if again is None:
+                    raise
+                stored = again
+        os.replace(draft, local_path)
+    finally:
         with suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
+            os.remove(draft)
 
 
-def _fill(engine: Engine, stored: StoredObject, path: str) -> None:
+def _head(engine: Engine, path: str) -> StoredObject:
+    stored = engine.call(engine.backend.head, path)
+    if stored is None:
+        raise mlflow_error(f"There is no artifact {path!r}.", "RESOURCE_DOES_NOT_EXIST")
+    return stored
+
+
+def _look_again(engine: Engine, stored: StoredObject, error: Exception) -> StoredObject | None:
+    """The object to begin anew with: another version than the one that failed, or the one that came damaged."""
+    corrupt = isinstance(error, CorruptTransferError)
+    if not corrupt and engine.retries.may_help(error):
+        return None  # an outage, and the attempts are used up
+    fresh = _head(engine, stored.path)
+    return fresh if corrupt or fresh != stored else None
+
+
+def _fetch(engine: Engine, stored: StoredObject, draft: str) -> None:
     backend = engine.backend
-    size = backend.part_size
-    if isinstance(backend, FileBackend):
-        backend.get_file(stored, path, lambda _: None)
-    elif stored.size < backend.multipart_threshold or backend.serial_reads:
-        _read_range(engine, stored, path, 0, stored.size)
-    else:
-        with engine.parts.use() as pool:
-            ranges = [(start, min(size, stored.size - start)) for start in range(0, stored.size, size)]
-            gather([pool.submit(_read_range, engine, stored, path, *each) for each in ranges])
-    _verify(stored, path)
+    with of_bytes(stored.path, stored.size, backend.part_size, "Downloading") as progress:
+        if isinstance(backend, FileBackend):
+            engine.call(backend.get_file, stored, draft, progress.add)
+            verify_file(stored, draft)
+        else:
+            _Ranges(engine, stored, draft, progress).fetch()
 
 
-def _read_range(engine: Engine, stored: StoredObject, path: str, start: int, length: int) -> None:
-    with open(path, "r+b", buffering=0) as file:
-        file.seek(start)
-        done = [0]
-        while done[0] < length:
-            engine.call(_copy, engine, stored, file.write, start, length, done)
+class _Ranges:
+    """One download in ranges, each of which goes on where its connection broke."""
 
+    def __init__(self, engine: Engine, stored: StoredObject, draft: str, progress: Progress) -> None:
+        self._engine, self._stored, self._draft, self._progress = engine, stored, draft, progress
+        self._stop = threading.Event()
+        backend, digest, size = engine.backend, stored.digest, stored.size
+        self._in_parallel = not backend.serial_reads and size >= backend.multipart_threshold
+        step = backend.part_size if self._in_parallel else max(size, 1)
+        step = digest.part_size if digest and digest.part_size else step
+        self._ranges = [(start, min(step, size - start)) for start in range(0, max(size, 1), step)]
+        self._digests = RangeDigests(stored, self._ranges, draft)
 
-def _copy(
-    engine: Engine, stored: StoredObject, write: Callable[[bytes], int], start: int, length: int, done: list[int]
-) -> None:
-    for chunk in engine.backend.read(stored.path, start + done[0], length - done[0], stored.version):
-        if done[0] + len(chunk) > length:
-            raise TransferError(f"{stored.path!r}: more bytes came than were asked for")
-        write(chunk)
-        done[0] += len(chunk)
-    if done[0] < length:
-        raise TransferError(f"{stored.path!r}: the connection ended {length - done[0]} bytes early")
+    def fetch(self) -> None:
+        descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.close(descriptor)
+        os.truncate(self._draft, self._stored.size)
+        numbers = range(len(self._ranges))
+        if self._in_parallel and len(numbers) > 1:
+            with self._engine.parts.use() as pool:
+                gather([pool.submit(self._fetch_within_budget, number) for number in numbers], self._stop)
+        else:
+            for number in numbers:
+                self._fetch_range(number)
+        self._digests.verify()
 
+    def _fetch_within_budget(self, number: int) -> None:
+        with self._engine.memory.take(self._ranges[number][1]):
+            self._fetch_range(number)
 
-def _verify(stored: StoredObject, path: str) -> None:
-    if os.path.getsize(path) != stored.size:
-        raise TransferError(f"{stored.path!r}: the download has another length than the stored object")
-    digest = stored.digest
-    if digest is None or digest.part_size is not None:
-        return
-    total = hasher(digest.algorithm)
-    with open(path, "rb", buffering=0) as file:
-        while data := file.read(1 << 20):
-            total.update(data)
-    if total.hexdigest() != digest.value:
-        raise TransferError(f"{stored.path!r}: the download's {digest.algorithm} is not that of the stored object")
+    def _fetch_range(self, number: int) -> None:
+        (start, length), done = self._ranges[number], 0
+        total = self._digests.hasher_of(number)
+        with open(self._draft, "r+b", buffering=0) as file:
+            file.seek(start)
 
+            def read_on() -> None:
+                nonlocal done
+                path, version = self._stored.path, self._stored.version
+                for chunk in self._engine.backend.read(path, start + done, length - done, version):
+                    if self._stop.is_set():
+                        raise Stopped
+                    if done + len(chunk) > length:
+                        raise CorruptTransferError(f"{path!r} came with more bytes than are stored")
+                    file.write(chunk)
+                    done += len(chunk)
+                    if total is not None:
+                        total.update(chunk)
+                    self._progress.add(len(chunk))
+                if done < length:
+                    raise TransferError(f"the connection ended {length - done} bytes before the end of {path!r}")
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+            while done < length:
+                before = done
+                try:
+                    self._engine.call(read_on)
+                except Exception as error:
+                    if done - before < ENOUGH or not self._engine.retries.may_help(error):
+                        raise
+        self._digests.finish(number)

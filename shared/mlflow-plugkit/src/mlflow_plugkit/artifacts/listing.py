@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -11,6 +12,31 @@ from mlflow_plugkit.artifacts.backend import DeleteFailure, StoredObject
 from mlflow_plugkit.artifacts.engine import Engine
 from mlflow_plugkit.artifacts.names import is_clean
 from mlflow_plugkit.errors import mlflow_error
+
+
+#: How many listed objects are remembered, so that a folder's files can be downloaded without a `head` for each.
+REMEMBERED = 50_000
+
+
+class Listed:
+    """What listings said lately of objects that they described fully: with the digest to verify their content by."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, StoredObject] = {}
+        self._lock = threading.Lock()
+
+    def remember(self, objects: Iterable[StoredObject]) -> None:
+        """Keep those that can be verified; the oldest make room."""
+        described = {o.path: o for o in objects if o.digest is not None}
+        with self._lock:
+            self._objects.update(described)
+            for path in list(islice(self._objects, max(0, len(self._objects) - REMEMBERED))):
+                del self._objects[path]
+
+    def pop(self, path: str) -> StoredObject | None:
+        """What is known of an object, once: a second download looks again."""
+        with self._lock:
+            return self._objects.pop(path, None)
 
 
 def list_level(engine: Engine, path: str) -> tuple[list[StoredObject], list[str]]:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from mlflow_plugkit.artifacts.backend import Backend, Source, StoredObject, Upload
+from mlflow_plugkit.artifacts.backend import Backend, Source, Upload
 from mlflow_plugkit.artifacts.downloads import download
 from mlflow_plugkit.artifacts.engine import Engine
-from mlflow_plugkit.artifacts.listing import delete_below, list_level
+from mlflow_plugkit.artifacts.listing import Listed, delete_below, list_level
 from mlflow_plugkit.artifacts.names import checked, child_path, content_type
 from mlflow_plugkit.artifacts.presigned import PresigningMethods, place
 from mlflow_plugkit.artifacts.streams import upload_stream
@@ -52,7 +52,7 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
         self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None, **_: Any
     ) -> None:
         self._engine = Engine(self.make_backend(artifact_uri))
-        self._seen: dict[str, StoredObject] = {}
+        self._listed = Listed()
         init_artifact_repository(self, ArtifactRepository, artifact_uri, tracking_uri, registry_uri)
 
     @abstractmethod
@@ -103,16 +103,14 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
         folder = clean_path(path)
         with self._engine.applied(f"list {folder or 'the root'!r}"):
             files, folders = list_level(self._engine, folder)
+        self._listed.remember(files)
         infos = [FileInfo(o.path, False, o.size) for o in files] + [FileInfo(f, True, None) for f in folders]
         return sorted(infos, key=lambda info: info.path)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         path = checked(remote_file_path)
         with self._engine.applied(f"download {path!r}"):
-            stored = self._engine.call(self._engine.backend.head, path)
-            if stored is None:
-                raise mlflow_error(f"There is no artifact {path!r}.", "RESOURCE_DOES_NOT_EXIST")
-            download(self._engine, stored, os.fspath(local_path))
+            download(self._engine, path, os.fspath(local_path), self._listed.pop(path))
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         path = clean_path(artifact_path)

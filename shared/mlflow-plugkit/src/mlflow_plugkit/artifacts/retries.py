@@ -13,7 +13,16 @@ T = TypeVar("T")
 
 
 class TransferError(Exception):
-    """The engine's own reason to repeat a transfer: what arrived is not what was stored."""
+    """The engine's own reason to repeat a transfer."""
+
+    #: The name of MLflow's error code for it, when repeating did not help.
+    code = "TEMPORARILY_UNAVAILABLE"
+
+
+class CorruptTransferError(TransferError):
+    """What arrived is not what was sent."""
+
+    code = "DATA_LOSS"
 
 
 class Retries:
@@ -27,9 +36,7 @@ class Retries:
         self._backend = backend
         self._backoff = tenacity.wait_random_exponential(multiplier=backend.retry_wait, max=backend.retry_wait_max)
         self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(backend.retry_attempts), tenacity.stop_before_delay(backend.retry_seconds)
-            ),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(backend.retry_attempts), self._is_too_long),
             wait=self._wait,
             retry=tenacity.retry_if_exception(self.may_help),
             reraise=True,
@@ -41,9 +48,16 @@ class Retries:
 
     def may_help(self, error: BaseException) -> bool:
         """Whether the error may be gone at the next attempt."""
-        return isinstance(error, TransferError) or self._backend.retry_delay(error) is not None
+        return isinstance(error, TransferError) or self.is_outage(error)
+
+    def is_outage(self, error: BaseException) -> bool:
+        """Whether the backend could not be reached or was busy, rather than refused."""
+        return isinstance(error, Exception) and self._backend.retry_delay(error) is not None
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked = self._backend.retry_delay(error) if error and not isinstance(error, TransferError) else None
         return max(asked or 0.0, self._backoff(state))
+
+    def _is_too_long(self, state: tenacity.RetryCallState) -> bool:
+        return state.idle_for + state.upcoming_sleep > self._backend.retry_seconds
