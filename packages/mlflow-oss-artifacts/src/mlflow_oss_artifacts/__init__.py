@@ -1,0 +1,1 @@
+"""MLflow artifacts on Alibaba Cloud Object Storage Service: `oss://bucket/path`."""
