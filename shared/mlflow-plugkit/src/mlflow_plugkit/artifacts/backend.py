@@ -59,12 +59,16 @@ class StoredObject:
         version: what changes whenever the content does (ETag, generation, upload id), if the backend has
             it; a download in ranges is pinned to it.
         digest: the checksum that the backend keeps for the content, if any.
+        verified_by_read: True in a listing without digests, where a `read` from the first byte to the last
+            verifies the content by what the answer says of it. The engine then downloads a file that is no
+            larger than `multipart_threshold` without a `head`, and after an error from its first byte.
     """
 
     path: str
     size: int
     version: str | None = None
     digest: Digest | None = None
+    verified_by_read: bool = False
 
 
 @dataclass(frozen=True)

@@ -134,5 +134,3 @@ def same(one: Digest | None, other: Digest | None) -> bool | None:
     if one is None or other is None or (one.algorithm, one.part_size) != (other.algorithm, other.part_size):
         return None
     return one.value == other.value
-
-

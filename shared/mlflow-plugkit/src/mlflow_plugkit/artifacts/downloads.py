@@ -115,6 +115,8 @@ class _Ranges:
 
             def read_on() -> None:
                 nonlocal done
+                if self._stored.verified_by_read:
+                    done = file.seek(start) - start
                 path, version = self._stored.path, self._stored.version
                 for chunk in self._engine.backend.read(path, start + done, length - done, version):
                     if self._stop.is_set():

@@ -26,12 +26,20 @@ class Engine:
         parts: the threads that move parts and ranges of large files, for all files together.
         memory: how many bytes of parts may be under way.
         journal: the unfinished uploads of this machine's processes.
+
+    Args:
+        backend, journal: as above; without a journal nothing is resumed.
+        make_backend: makes the backend for another location of the same kind, to clean up there.
     """
 
-    def __init__(self, backend: Backend, journal: Journal | None = None) -> None:
+    def __init__(
+        self, backend: Backend, journal: Journal | None = None, make_backend: Callable[[str], Backend] | None = None
+    ) -> None:
         self.backend = backend
         self.retries = Retries(backend)
         self.journal = journal or Journal("")
+        self._make_backend = make_backend
+        self._has_uploaded = False
         self._make_shared()
 
     def _make_shared(self) -> None:
@@ -47,6 +55,23 @@ class Engine:
         """`call`, as soon as `size` more bytes may be under way."""
         with self.memory.take(size):
             return self.retries.call(function, *args)
+
+    def first_upload(self) -> bool:
+        """True once: the time to look for what earlier runs left behind."""
+        first, self._has_uploaded = not self._has_uploaded, True
+        return first
+
+    def reopen(self, root: str, location: str) -> Backend:
+        """The backend for a location of this or an earlier run.
+
+        Raises:
+            LookupError: it held a secret, and was not kept.
+        """
+        if root == self.backend.root:
+            return self.backend
+        if not location or self._make_backend is None:
+            raise LookupError("its location is not known")
+        return self._make_backend(location)
 
     @contextmanager
     def applied(self, operation: str) -> Iterator[None]:

@@ -104,7 +104,9 @@ class Journal:
         try:
             folder = _folder()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            entry = replace(entry, file=entry.file or folder / f"{_key(entry.root, entry.path)}-{uuid.uuid4().hex}.json")
+            entry = replace(
+                entry, file=entry.file or folder / f"{_key(entry.root, entry.path)}-{uuid.uuid4().hex}.json"
+            )
             _write(entry)
         except OSError as exc:
             logger.debug("no journal of uploads is kept: %s", exc)

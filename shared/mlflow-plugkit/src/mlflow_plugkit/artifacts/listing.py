@@ -13,7 +13,6 @@ from mlflow_plugkit.artifacts.engine import Engine
 from mlflow_plugkit.artifacts.names import is_clean
 from mlflow_plugkit.errors import mlflow_error
 
-
 #: How many listed objects are remembered, so that a folder's files can be downloaded without a `head` for each.
 REMEMBERED = 50_000
 
@@ -27,7 +26,7 @@ class Listed:
 
     def remember(self, objects: Iterable[StoredObject]) -> None:
         """Keep those that can be verified; the oldest make room."""
-        described = {o.path: o for o in objects if o.digest is not None}
+        described = {o.path: o for o in objects if o.digest is not None or o.verified_by_read}
         with self._lock:
             self._objects.update(described)
             for path in list(islice(self._objects, max(0, len(self._objects) - REMEMBERED))):

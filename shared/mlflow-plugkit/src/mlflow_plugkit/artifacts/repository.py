@@ -7,9 +7,7 @@ class DemoArtifactRepository(EngineArtifactRepository):
 
 from __future__ import annotations
 
-import asyncio
 import os
-import posixpath
 from abc import abstractmethod
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +19,13 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow_plugkit.artifacts.backend import Backend, Source, Upload
 from mlflow_plugkit.artifacts.downloads import download
 from mlflow_plugkit.artifacts.engine import Engine
+from mlflow_plugkit.artifacts.journal import Journal
 from mlflow_plugkit.artifacts.listing import Listed, delete_below, list_level
-from mlflow_plugkit.artifacts.names import checked, child_path, content_type
+from mlflow_plugkit.artifacts.names import checked, content_type
 from mlflow_plugkit.artifacts.presigned import PresigningMethods, place
-from mlflow_plugkit.artifacts.streams import upload_stream
+from mlflow_plugkit.artifacts.progress import of_files
+from mlflow_plugkit.artifacts.scanning import check_readable, folder_uploads
+from mlflow_plugkit.artifacts.streams import upload_async_stream, upload_stream
 from mlflow_plugkit.artifacts.uploads import upload_all
 from mlflow_plugkit.compat import artifact_mixins, init_artifact_repository
 from mlflow_plugkit.errors import mlflow_error
@@ -51,7 +52,8 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
     def __init__(
         self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None, **_: Any
     ) -> None:
-        self._engine = Engine(self.make_backend(artifact_uri))
+        journal = Journal(f"{type(self).__module__}.{type(self).__qualname__}", artifact_uri)
+        self._engine = Engine(self.make_backend(artifact_uri), journal, self.make_backend)
         self._listed = Listed()
         init_artifact_repository(self, ArtifactRepository, artifact_uri, tracking_uri, registry_uri)
 
@@ -82,22 +84,16 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
         if os.path.isdir(local_file):
             raise mlflow_error(f"{local_file!r} is a folder. Use log_artifacts for it.")
         path = checked(join_path(clean_path(artifact_path), os.path.basename(local_file)))
-        upload_all(self._engine, [Upload(path, Source(file=local_file), content_type(path))], lambda _: None)
+        check_readable(local_file)
+        upload_all(self._engine, [Upload(path, Source(file=local_file), content_type(path))])
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         local_dir = os.fspath(local_dir)
         if not os.path.isdir(local_dir):
             raise mlflow_error(f"{local_dir!r} is no folder that can be read. Give the folder whose files to store.")
-        base = clean_path(artifact_path)
-        uploads = []
-        for folder, _, names in os.walk(local_dir):
-            below = os.path.relpath(folder, local_dir).replace(os.sep, "/")
-            parent = base if below == "." else checked(join_path(base, below))
-            for name in sorted(names):
-                path = child_path(parent, name)
-                uploads.append(Upload(path, Source(file=os.path.join(folder, name)), content_type(path)))
-        if uploads:
-            upload_all(self._engine, uploads, lambda _: None)
+        uploads = list(folder_uploads(local_dir, clean_path(artifact_path)))
+        with of_files(len(uploads), "Uploading") as progress:
+            upload_all(self._engine, uploads, lambda _: progress.add())
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         folder = clean_path(path)
@@ -126,16 +122,8 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
     async def log_artifact_from_async_stream(
         self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        import tempfile
-
-        place(artifact_file_name, artifact_path)
-        with tempfile.TemporaryFile() as spool:
-            async for chunk in chunks:
-                await asyncio.to_thread(spool.write, chunk)
-            spool.seek(0)
-            await asyncio.to_thread(
-                self.log_artifact_from_stream, spool, posixpath.basename(artifact_file_name), artifact_path
-            )
+        path = place(artifact_file_name, artifact_path)
+        await upload_async_stream(lambda stream: upload_stream(self._engine, path, stream, content_type(path)), chunks)
 
 
 class PresigningArtifactRepository(EngineArtifactRepository, PresigningMethods, _Presigning):

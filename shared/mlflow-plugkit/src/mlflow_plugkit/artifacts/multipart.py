@@ -1,0 +1,176 @@
+"""Uploads in parts: in parallel, resumed where an earlier attempt was interrupted, aborted where they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlflow_plugkit.artifacts.backend import MEBIBYTE, Digest, MultipartBackend, Part, Source, StoredObject, Upload
+from mlflow_plugkit.artifacts.checksums import same
+from mlflow_plugkit.artifacts.engine import Engine, gather
+from mlflow_plugkit.artifacts.journal import Entry, fingerprint
+from mlflow_plugkit.artifacts.progress import of_bytes
+from mlflow_plugkit.artifacts.retries import CorruptTransferError
+from mlflow_plugkit.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+def part_size_for(size: int, preferred: int, most: int) -> int:
+    """The size of the parts of an object: `preferred` bytes, or as many whole MiB more as `most` parts need."""
+    if size <= preferred * most:
+        return preferred
+    least = -(-size // most)
+    return -(-least // MEBIBYTE) * MEBIBYTE
+
+
+def check_stored(path: str, stored: StoredObject | None, size: int | None, digest: Digest | None) -> None:
+    """Compare what the backend says that it stored with what was sent.
+
+    Raises:
+        CorruptTransferError: size or digest differ.
+    """
+    if stored is None:
+        return
+    if size is not None and stored.size != size:
+        raise CorruptTransferError(f"{size} bytes of {path!r} were sent and {stored.size} are stored")
+    if same(digest, stored.digest) is False:
+        raise CorruptTransferError(f"the stored content of {path!r} has another checksum than what was sent")
+
+
+@dataclass
+class Session:
+    """One upload in parts, from its creation to its end.
+
+    Attributes:
+        path: where the object will be.
+        content_type, digest: of the whole, where known.
+        part_size: bytes of each part but the last.
+        source: its file; "" for a stream (see `journal.fingerprint`).
+    """
+
+    engine: Engine
+    backend: MultipartBackend
+    path: str
+    content_type: str | None
+    digest: Digest | None
+    part_size: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        self._entry: Entry | None = None
+        self.arrived: dict[int, Part] = {}
+
+    def open(self) -> None:
+        """Continue the upload of an interrupted attempt, or create one."""
+        journal, root = self.engine.journal, self.backend.root
+        entry = journal.resumable(root, self.path, self.source)
+        if entry is not None:
+            self._entry, self.part_size = entry, entry.part_size
+            parts = self.engine.call(self.backend.list_parts, self.path, entry.upload_id)
+            if parts is not None:
+                self.arrived = {part.number: part for part in parts}
+                logger.info("%s: going on with %d parts of %r that arrived earlier", root, len(parts), self.path)
+                return
+            journal.forget(entry)
+        self._entry = journal.begin(root, self.path, self.part_size, self.source)
+        upload_id = self.engine.call(self.backend.create_multipart, self.path, self.content_type, self.digest)
+        self._entry = journal.note(self._entry, upload_id=upload_id)
+
+    @property
+    def upload_id(self) -> str:
+        return self._entry.upload_id if self._entry else ""
+
+    def put(self, number: int, source: Source) -> Part:
+        """Upload one part, as soon as memory allows."""
+        arguments = (self.path, self.upload_id, number, source)
+        return self.engine.call_within(source.size or 0, self.backend.put_part, *arguments)
+
+    def complete(self, parts: Sequence[Part], size: int) -> None:
+        """Publish the object."""
+        attempts = 0
+
+        def publish() -> StoredObject | None:
+            nonlocal attempts
+            attempts += 1
+            published = self._published(size) if attempts > 1 else None
+            return published or self.backend.complete_multipart(self.path, self.upload_id, parts)
+
+        check_stored(self.path, self.engine.call(publish), size, self.digest)
+        self._forget()
+
+    def _published(self, size: int) -> StoredObject | None:
+        """The object, if an earlier attempt to complete the upload succeeded and only its answer was lost."""
+        if self.backend.list_parts(self.path, self.upload_id) is not None:
+            return None
+        stored = self.backend.head(self.path)
+        return stored if stored and stored.size == size and same(self.digest, stored.digest) is not False else None
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the upload for a later attempt where the backend could not be reached, and abort it otherwise."""
+        if self._entry is None or not self._entry.upload_id:
+            self._forget()
+        elif self.source and self._entry.file and self.engine.retries.is_outage(error):
+            self.engine.journal.note(self._entry, idle=True)
+        else:
+            try:
+                self.backend.abort_multipart(self.path, self.upload_id)
+            except Exception as exc:  # noqa: BLE001 # the upload's own error matters more; the next run aborts it
+                logger.warning("the unfinished upload of %r could not be aborted: %s", self.path, exc)
+                self.engine.journal.note(self._entry, idle=True)
+            else:
+                self._forget()
+
+    def _forget(self) -> None:
+        if self._entry is not None:
+            self.engine.journal.forget(self._entry)
+
+
+def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, digest: Digest | None) -> None:
+    """Upload one large file in parts, in parallel."""
+    size = each.source.size or 0
+    step = part_size_for(size, backend.part_size, backend.max_parts)
+    session = Session(engine, backend, each.path, each.content_type, digest, step, fingerprint(each.source))
+    try:
+        session.open()
+        with of_bytes(each.path, size, session.part_size, "Uploading") as progress, engine.parts.use() as pool:
+
+            def send(number: int, source: Source) -> Part:
+                part = session.put(number, source)
+                progress.add(source.size or 0)
+                return part
+
+            step, parts, missing = session.part_size, dict(session.arrived), []
+            for number, start in enumerate(range(0, size, step), 1):
+                piece = each.source.slice(start, min(step, size - start))
+                arrived = parts.get(number)
+                if arrived is not None and arrived.size == piece.size:
+                    progress.add(arrived.size)
+                else:
+                    missing.append(pool.submit(send, number, piece))
+            parts |= {part.number: part for part in gather(missing)}
+        count = -(-size // step)
+        session.complete([parts[number] for number in range(1, count + 1)], size)
+    except BaseException as error:
+        session.fail(error)
+        raise
+
+
+def sweep(engine: Engine) -> None:
+    """Abort the unfinished uploads that processes which are gone left behind. Never raises: it is housekeeping."""
+    for entry in engine.journal.left_behind():
+        try:
+            backend = engine.reopen(entry.root, entry.location)
+            if isinstance(backend, MultipartBackend):
+                for upload_id in [entry.upload_id] if entry.upload_id else _nameless(backend, entry):
+                    backend.abort_multipart(entry.path, upload_id)
+            engine.journal.forget(entry)
+            logger.info("aborted an unfinished upload of %r below %s", entry.path, entry.root)
+        except Exception as exc:  # noqa: BLE001 # whatever it is must not fail the upload that the user asked for
+            logger.debug("an unfinished upload of %r below %s was left: %s", entry.path, entry.root, exc)
+
+
+def _nameless(backend: MultipartBackend, entry: Entry) -> list[str]:
+    """The uploads of a process that ended between creating one and noting its id; the clocks may differ a little."""
+    pending = backend.list_multiparts()
+    return [p.upload_id for p in pending if p.path == entry.path and abs(p.started - entry.started) < 60]
