@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from mlflow_oss_artifacts.credentials import CredentialSource, credential_source
-from mlflow_oss_artifacts.driver import Driver, Headers, SentPart, open_driver
+from mlflow_oss_artifacts.driver import Driver, Entry, Headers, SentPart, open_driver
 from mlflow_oss_artifacts.errors import EXPIRED, OSS_ERRORS, DamagedTransferError, delay_of, problem_of
 from mlflow_oss_artifacts.settings import OssSettings
 from mlflow_oss_artifacts.transport import Body
@@ -109,7 +109,7 @@ class OssBackend(MultipartBackend, PresigningBackend):
 
     def list_page(self, path: str, token: str | None) -> Page:
         listing = self._driver.list(self._folder(path), "/", token, PAGE)
-        objects = [StoredObject(self._path(e.key), e.size, _quoted(e.etag)) for e in listing.entries]
+        objects = [self._listed(entry) for entry in listing.entries]
         folders = [self._path(key).removesuffix("/") for key in listing.folders]
         return Page(objects, folders, listing.next_token)
 
@@ -120,7 +120,7 @@ class OssBackend(MultipartBackend, PresigningBackend):
         token: str | None = None
         while True:
             listing = self._driver.list(self._folder(path), "", token, PAGE)
-            yield from (StoredObject(self._path(e.key), e.size, _quoted(e.etag)) for e in listing.entries)
+            yield from (self._listed(entry) for entry in listing.entries)
             token = listing.next_token
             if token is None:
                 return
@@ -220,6 +220,11 @@ class OssBackend(MultipartBackend, PresigningBackend):
             "x-oss-server-side-encryption-key-id": self._settings.kms_key_id,
         }
         return {name: value for name, value in given.items() if value}
+
+    def _listed(self, entry: Entry) -> StoredObject:
+        """Listings hold no CRC64; the answer to a read of the whole object does."""
+        small = entry.size < self.multipart_threshold
+        return StoredObject(self._path(entry.key), entry.size, _quoted(entry.etag), verified_by_read=small)
 
     def _key(self, path: str) -> str:
         return f"{self._settings.prefix}/{path}" if self._settings.prefix else path

@@ -188,10 +188,13 @@ _NOT_RETRIED = frozenset(
 )
 _RETRIED_CLASSES = frozenset(
     {
-        "requests.exceptions.ConnectionError", "requests.exceptions.Timeout",
-        "requests.exceptions.ChunkedEncodingError", "requests.exceptions.ContentDecodingError", "urllib3.exceptions.HTTPError", "xml.etree.ElementTree.ParseError",
+        "requests.exceptions.ConnectionError",
+        "requests.exceptions.Timeout",
+        "requests.exceptions.ChunkedEncodingError",
+        "urllib3.exceptions.HTTPError",
+        "xml.etree.ElementTree.ParseError",
     }
-)  # fmt: skip
+)
 
 
 def delay_of(problem: Problem) -> float | None:

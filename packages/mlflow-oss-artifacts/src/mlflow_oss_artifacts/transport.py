@@ -8,7 +8,6 @@ stored where `requests` would unpack it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import requests
@@ -39,7 +38,7 @@ class _Adapter(HTTPAdapter):
         timeout: Any = None,
         verify: bool | str = True,
         cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
+        proxies: dict[str, str] | None = None,
     ) -> requests.Response:
         answer = super().send(request, stream, timeout, self._verify, cert, proxies)
         answer.raw.headers.pop("Content-Encoding", None)

@@ -66,12 +66,21 @@ def delete_below(engine: Engine, path: str) -> None:
     Raises:
         MlflowException: `INTERNAL_ERROR`, with all objects that could not be deleted.
     """
-    failures: list[DeleteFailure] = []
-    inside = (o.path for o in engine.backend.list_all(path) if _belongs(path, o.path))
-    for batch in _batches(inside, engine.backend.delete_batch):
-        failures += engine.call(engine.backend.delete_many, batch)
+    failures = engine.call(_delete_once, engine, path)
     if failures:
         raise _report(engine, failures)
+
+
+def _delete_once(engine: Engine, path: str) -> list[DeleteFailure]:
+    """One attempt; what could not be deleted is tried a second time."""
+    backend = engine.backend
+    # All paths before the first deletion: a backend may count its pages by position.
+    paths = [o.path for o in backend.list_all(path) if _belongs(path, o.path)]
+    failures: list[DeleteFailure] = []
+    for batch in _batches(paths, backend.delete_batch):
+        failed = backend.delete_many(batch)
+        failures += backend.delete_many([f.path for f in failed]) if failed else []
+    return failures
 
 
 def _belongs(path: str, found: str) -> bool:
