@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 from mlflow_plugkit.artifacts.backend import FileBackend, StoredObject
-from mlflow_plugkit.artifacts.engine import Engine, Stopped, gather
+from mlflow_plugkit.artifacts.engine import Engine, StoppedError, gather
 from mlflow_plugkit.artifacts.progress import Progress, of_bytes
 from mlflow_plugkit.artifacts.retries import CorruptTransferError, TransferError
 from mlflow_plugkit.artifacts.verification import RangeDigests, verify_file
@@ -120,7 +120,7 @@ class _Ranges:
                 path, version = self._stored.path, self._stored.version
                 for chunk in self._engine.backend.read(path, start + done, length - done, version):
                     if self._stop.is_set():
-                        raise Stopped
+                        raise StoppedError
                     if done + len(chunk) > length:
                         raise CorruptTransferError(f"{path!r} came with more bytes than are stored")
                     file.write(chunk)

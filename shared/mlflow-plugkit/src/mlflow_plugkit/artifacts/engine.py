@@ -139,7 +139,7 @@ class SharedPool:
                 pool.shutdown(wait=False)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """A transfer noticed that another part of the same operation failed."""
 
 
@@ -153,7 +153,7 @@ def gather(futures: list[Future[T]], stop: threading.Event | None = None) -> lis
     try:
         done, _ = wait(futures, return_when="FIRST_EXCEPTION")
         errors = [e for e in (f.exception() for f in futures if f in done) if e is not None]
-        failed = next((e for e in errors if not isinstance(e, Stopped)), None) or next(iter(errors), None)
+        failed = next((e for e in errors if not isinstance(e, StoppedError)), None) or next(iter(errors), None)
     except BaseException as exc:  # noqa: BLE001 # also KeyboardInterrupt: raised below, when nothing runs any more
         failed = exc
     if failed is None:

@@ -202,7 +202,7 @@ def _read(file: Path) -> Entry | None:
 
 
 def _this_process() -> tuple[str, int, float]:
-    import psutil
+    import psutil  # type: ignore[import-untyped, unused-ignore] # its stubs are a package of their own
 
     return _host(), os.getpid(), float(psutil.Process().create_time())
 
@@ -217,7 +217,7 @@ def _is_running(pid: int, started: float) -> bool:
     import psutil
 
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 3
+        return abs(float(psutil.Process(pid).create_time()) - started) < 3
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_plugkit.artifacts.backend import MEBIBYTE, Digest, MultipartBackend, Part, Source, StoredObject, Upload
 from mlflow_plugkit.artifacts.checksums import same
-from mlflow_plugkit.artifacts.engine import Engine, gather
+from mlflow_plugkit.artifacts.engine import Engine, StoppedError, gather
 from mlflow_plugkit.artifacts.journal import Entry, fingerprint
 from mlflow_plugkit.artifacts.progress import of_bytes
 from mlflow_plugkit.artifacts.retries import CorruptTransferError
@@ -126,16 +127,18 @@ class Session:
             self.engine.journal.forget(self._entry)
 
 
-def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, digest: Digest | None) -> None:
-    """Upload one large file in parts, in parallel."""
+def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, stop: threading.Event) -> None:
+    """Upload one large file in parts, in parallel; `stop` is set when another file of the operation failed."""
     size = each.source.size or 0
     step = part_size_for(size, backend.part_size, backend.max_parts)
-    session = Session(engine, backend, each.path, each.content_type, digest, step, fingerprint(each.source))
+    session = Session(engine, backend, each.path, each.content_type, each.digest, step, fingerprint(each.source))
     try:
         session.open()
         with of_bytes(each.path, size, session.part_size, "Uploading") as progress, engine.parts.use() as pool:
 
             def send(number: int, source: Source) -> Part:
+                if stop.is_set():
+                    raise StoppedError
                 part = session.put(number, source)
                 progress.add(source.size or 0)
                 return part
@@ -148,7 +151,7 @@ def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, dig
                     progress.add(arrived.size)
                 else:
                     missing.append(pool.submit(send, number, piece))
-            parts |= {part.number: part for part in gather(missing)}
+            parts |= {part.number: part for part in gather(missing, stop)}
         count = -(-size // step)
         session.complete([parts[number] for number in range(1, count + 1)], size)
     except BaseException as error:

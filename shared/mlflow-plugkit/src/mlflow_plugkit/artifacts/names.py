@@ -12,17 +12,17 @@ from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.uri import join_path, validate_path
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_ ()=+,@~-]|\.(?!\.))*")
-_DRIVE = re.compile(r"[A-Za-z]:(?:/|$)")
+_DRIVE = re.compile(r"(?:^|/)[A-Za-z]:(?:/|$)")
 
 
 def checked(path: str, what: str = "artifact path") -> str:
-    """The path, if it is a clean one (`validate_path`) that does not begin with a drive letter.
+    """The path, if it is a clean one (`validate_path`) that names no Windows drive.
 
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE`.
     """
-    if _DRIVE.match(path):
-        raise mlflow_error(f"The {what} {path!r} begins with a drive letter. Give a relative path.")
+    if _DRIVE.search(path):
+        raise mlflow_error(f"The {what} {path!r} names a drive. Give a relative path.")
     return validate_path(path, what)
 
 

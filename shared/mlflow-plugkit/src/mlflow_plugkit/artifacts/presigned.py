@@ -35,12 +35,16 @@ class PresigningMethods:
             raise mlflow_error(f"An upload has 1 to {backend.max_parts} parts, not {num_parts}. Use larger parts.")
         with self._engine.applied(f"begin the upload of {path!r}"):
             upload_id = self._engine.call(backend.create_multipart, path, content_type(path), None)
-            credentials = [
-                MultipartUploadCredential(url=request.url, part_number=number, headers=dict(request.headers))
-                for number in range(1, num_parts + 1)
-                for request in [self._presigning().presign_part(path, upload_id, number, PART_SECONDS)]
-            ]
+            try:
+                credentials = [self._credential(path, upload_id, number) for number in range(1, num_parts + 1)]
+            except BaseException:
+                backend.abort_multipart(path, upload_id)
+                raise
         return CreateMultipartUploadResponse(upload_id=upload_id, credentials=credentials)
+
+    def _credential(self, path: str, upload_id: str, number: int) -> MultipartUploadCredential:
+        request = self._presigning().presign_part(path, upload_id, number, PART_SECONDS)
+        return MultipartUploadCredential(url=request.url, part_number=number, headers=dict(request.headers))
 
     def complete_multipart_upload(
         self,

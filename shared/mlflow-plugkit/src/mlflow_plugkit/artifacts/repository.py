@@ -22,10 +22,11 @@ from mlflow_plugkit.artifacts.engine import Engine
 from mlflow_plugkit.artifacts.journal import Journal
 from mlflow_plugkit.artifacts.listing import Listed, delete_below, list_level
 from mlflow_plugkit.artifacts.names import checked, content_type
+from mlflow_plugkit.artifacts.pipes import consume_in_thread
 from mlflow_plugkit.artifacts.presigned import PresigningMethods, place
 from mlflow_plugkit.artifacts.progress import of_files
 from mlflow_plugkit.artifacts.scanning import check_readable, folder_uploads
-from mlflow_plugkit.artifacts.streams import upload_async_stream, upload_stream
+from mlflow_plugkit.artifacts.streams import upload_stream
 from mlflow_plugkit.artifacts.uploads import upload_all
 from mlflow_plugkit.compat import artifact_mixins, init_artifact_repository
 from mlflow_plugkit.errors import mlflow_error
@@ -72,12 +73,13 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
     def thread_pool(self) -> ThreadPoolExecutor:
         """The pool of MLflow's `download_artifacts`, made anew in a forked child."""
         if self._pool_of != os.getpid():
-            self._pool, self._pool_of = self._create_thread_pool(), os.getpid()
+            self.thread_pool = self._create_thread_pool()  # type: ignore[no-untyped-call] # MLflow's
         return self._pool
 
     @thread_pool.setter
     def thread_pool(self, pool: ThreadPoolExecutor) -> None:
-        self._pool, self._pool_of = pool, os.getpid()
+        self._pool: ThreadPoolExecutor = pool
+        self._pool_of: int = os.getpid()
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         local_file = os.fspath(local_file)
@@ -123,7 +125,7 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
         self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
         path = place(artifact_file_name, artifact_path)
-        await upload_async_stream(lambda stream: upload_stream(self._engine, path, stream, content_type(path)), chunks)
+        await consume_in_thread(lambda stream: upload_stream(self._engine, path, stream, content_type(path)), chunks)
 
 
 class PresigningArtifactRepository(EngineArtifactRepository, PresigningMethods, _Presigning):

@@ -36,7 +36,7 @@ class Retries:
         self._backend = backend
         self._backoff = tenacity.wait_random_exponential(multiplier=backend.retry_wait, max=backend.retry_wait_max)
         self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(backend.retry_attempts), self._is_too_long),
+            stop=self._is_enough,
             wait=self._wait,
             retry=tenacity.retry_if_exception(self.may_help),
             reraise=True,
@@ -59,5 +59,6 @@ class Retries:
         asked = self._backend.retry_delay(error) if error and not isinstance(error, TransferError) else None
         return max(asked or 0.0, self._backoff(state))
 
-    def _is_too_long(self, state: tenacity.RetryCallState) -> bool:
-        return state.idle_for + state.upcoming_sleep > self._backend.retry_seconds
+    def _is_enough(self, state: tenacity.RetryCallState) -> bool:
+        waiting = state.idle_for + state.upcoming_sleep
+        return state.attempt_number >= self._backend.retry_attempts or waiting > self._backend.retry_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +15,9 @@ from mlflow_plugkit.artifacts.retries import CorruptTransferError, TransferError
 
 #: Up to this size a file is read once, hashed and sent from memory.
 IN_MEMORY = MEBIBYTE
+
+#: How often an upload is begun in all, where its content arrived damaged.
+BEGINNINGS = 3
 
 Done = Callable[[Upload], None]
 
@@ -32,34 +36,51 @@ def upload_all(engine: Engine, uploads: Sequence[Upload], done: Done = lambda _:
     if isinstance(backend, BulkBackend) and small:
         _upload_bulk(engine, backend, small, done)
         small = []
-    rest = [*large, *small]
-    if len(rest) == 1:
-        _upload_one(engine, rest[0], done)
-    elif rest:
-        with ThreadPoolExecutor(backend.parallel_transfers, thread_name_prefix="plugkit-files") as pool:
-            gather([pool.submit(_upload_one, engine, each, done) for each in rest])
-    if engine.first_upload():
+    _upload_each(engine, [*large, *small], done)
+    if isinstance(backend, MultipartBackend) and engine.first_upload():
         sweep(engine)
 
 
-def upload(engine: Engine, each: Upload) -> None:
-    """Upload one file, whole or in parts."""
-    backend = engine.backend
+def _upload_each(engine: Engine, uploads: Sequence[Upload], done: Done) -> None:
+    stop = threading.Event()
+
+    def upload_one(each: Upload) -> None:
+        upload(engine, each, stop)
+        done(each)
+
+    if len(uploads) == 1:
+        upload_one(uploads[0])
+    elif uploads:
+        with ThreadPoolExecutor(engine.backend.parallel_transfers, thread_name_prefix="plugkit-files") as pool:
+            gather([pool.submit(upload_one, each) for each in uploads], stop)
+
+
+def upload(engine: Engine, each: Upload, stop: threading.Event) -> None:
+    """Upload one file, whole or in parts; what arrived damaged is sent again, and does not stay.
+
+    Args:
+        engine: the repository's.
+        each: the file.
+        stop: set when another file of the same operation failed.
+    """
     with engine.applied(f"upload {each.path!r}"):
-        if isinstance(backend, MultipartBackend) and _goes_in_parts(engine, each.source):
-            digest = digest_of(each.source, backend.checksum) if backend.checksum else None
-            upload_in_parts(engine, backend, each, digest)
-        else:
+        for left in reversed(range(BEGINNINGS)):
             try:
-                engine.call(_put, engine, each)
+                _upload_once(engine, each, stop)
+                return
             except CorruptTransferError:
-                backend.delete_many([each.path])
-                raise
+                engine.call(engine.backend.delete_many, [each.path])
+                if not left:
+                    raise
 
 
-def _upload_one(engine: Engine, each: Upload, done: Done) -> None:
-    upload(engine, each)
-    done(each)
+def _upload_once(engine: Engine, each: Upload, stop: threading.Event) -> None:
+    backend = engine.backend
+    if isinstance(backend, MultipartBackend) and _goes_in_parts(engine, each.source):
+        digest = digest_of(each.source, backend.checksum) if backend.checksum else None
+        upload_in_parts(engine, backend, replace(each, digest=digest), stop)
+    else:
+        engine.call(_put, engine, each)
 
 
 def _upload_bulk(engine: Engine, backend: BulkBackend, uploads: Sequence[Upload], done: Done) -> None:

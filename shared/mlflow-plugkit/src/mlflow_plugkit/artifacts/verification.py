@@ -27,7 +27,7 @@ class RangeDigests:
     def __init__(self, stored: StoredObject, ranges: Sequence[tuple[int, int]], file: str) -> None:
         self._stored, self._ranges, self._file = stored, ranges, file
         digest = stored.digest
-        self._in_order = bool(digest) and not (
+        self._in_order = digest is not None and not (
             len(ranges) == 1 or digest.part_size is not None or can_combine(digest.algorithm)
         )
         self._hashers: dict[int, Hasher] = {}
