@@ -15,8 +15,8 @@ from authlib.common.urls import add_params_to_qs
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from joserfc.jwk import ECKey, OKPKey, RSAKey
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from joserfc.jwk import ECKey, RSAKey
 from requests.adapters import HTTPAdapter
 
 from mlflow_plugkit.errors import mlflow_error
@@ -125,9 +125,7 @@ def load_key(settings: OAuth2Settings) -> SigningKey:
         return SigningKey(RSAKey.import_key(pem), "RS256", headers)
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
         return SigningKey(ECKey.import_key(pem), _CURVES[key.curve.name], headers)
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return SigningKey(OKPKey.import_key(pem), "EdDSA", headers)
-    raise mlflow_error("The client's private key must be RSA, EC (P-256, P-384, P-521) or Ed25519.")
+    raise mlflow_error("The client's private key must be RSA, or EC on P-256, P-384 or P-521.")
 
 
 def read_private_key(path: str, passphrase: str | None) -> Any:

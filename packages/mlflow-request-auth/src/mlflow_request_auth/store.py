@@ -112,7 +112,7 @@ class FileStore(_LockedStore):
 
     def _read(self) -> str:
         flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        with os.fdopen(os.open(self.path, flags), encoding="utf-8") as file:
+        with os.fdopen(os.open(self.path, flags), encoding="utf-8", errors="replace") as file:
             found = os.fstat(file.fileno())
             shared = os.name != "nt" and (stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid != os.geteuid())
             if shared or not stat.S_ISREG(found.st_mode):
