@@ -1,0 +1,1 @@
+"""MLflow artifacts in Hugging Face Hub repositories and Storage Buckets, under `xet:`."""

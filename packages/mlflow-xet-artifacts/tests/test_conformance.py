@@ -1,0 +1,84 @@
+"""The plugin keeps every rule of the conformance kit: in a repository and a bucket, directly and through a server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+
+import pytest
+from fake_hub import FakeHub
+from fake_hub.server import TOKEN
+
+from mlflow_plugkit_testing.artifacts import ArtifactRepositoryConformance
+from mlflow_plugkit_testing.artifacts_server import ProxiedArtifactsConformance
+from mlflow_plugkit_testing.server import plugin_env
+from mlflow_plugkit_testing.wheels import PackagingConformance
+
+
+class TestRepository(ArtifactRepositoryConformance):
+    @pytest.fixture
+    def artifact_uri(self, repo_id: str) -> str:
+        return f"xet://{repo_id}/main/experiments/1"
+
+    @pytest.fixture
+    def secrets(self) -> tuple[str, ...]:
+        return (TOKEN,)
+
+
+class TestRootOfADatasetsBranch(ArtifactRepositoryConformance):
+    """The root of a branch whose name has a slash, made by the first upload."""
+
+    large_file_size = 300_000
+    page_size = 300
+
+    @pytest.fixture(autouse=True)
+    def small_pages(self, hub: FakeHub) -> None:
+        hub.page_size = 300
+
+    @pytest.fixture
+    def artifact_uri(self, new_repository: object) -> str:
+        return f"xet://{new_repository('dataset')}/run%2Fone?repo_type=dataset&create=true"
+
+
+class TestBucket(ArtifactRepositoryConformance):
+    @pytest.fixture
+    def artifact_uri(self, bucket_id: str) -> str:
+        return f"xet://buckets/{bucket_id}/experiments"
+
+    @pytest.fixture
+    def secrets(self) -> tuple[str, ...]:
+        return (TOKEN,)
+
+
+class _Proxied(ProxiedArtifactsConformance):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def secrets(cls) -> tuple[str, ...]:
+        return (TOKEN,)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def server_env(cls, hub: FakeHub) -> Mapping[str, str]:
+        return plugin_env(env={"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(hub.folder / "home")})
+
+
+class TestProxiedRepository(_Proxied):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def artifacts_destination(cls, hub: FakeHub) -> str:
+        name = f"me/{uuid.uuid4().hex[:12]}"
+        hub.state.create("model", name)
+        return f"xet://{name}/main"
+
+
+class TestProxiedBucket(_Proxied):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def artifacts_destination(cls, hub: FakeHub) -> str:
+        name = f"me/{uuid.uuid4().hex[:12]}"
+        hub.state.buckets[name] = {}
+        return f"xet://buckets/{name}/mlflow"
+
+
+class TestPackaging(PackagingConformance):
+    distribution = "mlflow-xet-artifacts"
