@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import servers  # noqa: E402 # the line above makes it importable
+import servers  # the line above makes it importable
 
-from mlflow_sqlserver_artifacts.schema import forget_tables  # noqa: E402
+from mlflow_sqlserver_artifacts.schema import forget_tables
 
 PREFIX = "MLFLOW_SQLSERVER_ARTIFACTS"
 
@@ -39,7 +39,10 @@ def admin(server: servers.DatabaseServer) -> sa.Engine:
     """An engine for the superuser, beside the plugin."""
     url = sa.URL.create(server.driver, server.user, servers.PASSWORD, "127.0.0.1", server.port)
     database = {"postgresql": "postgres"}.get(url.get_backend_name())
-    return sa.create_engine(url.set(database=database), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    login = {"password": servers.PASSWORD.encode()} if server.driver.endswith("pymysql") else {}
+    return sa.create_engine(
+        url.set(database=database), connect_args=login, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+    )
 
 
 def new_database(server: servers.DatabaseServer) -> str:
@@ -50,9 +53,9 @@ def new_database(server: servers.DatabaseServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def credentials() -> Iterator[dict[str, str]]:
+def credentials() -> dict[str, str]:
     """The environment that logs in, for processes that tests start."""
-    yield {f"{PREFIX}_PASSWORD": servers.PASSWORD}
+    return {f"{PREFIX}_PASSWORD": servers.PASSWORD}
 
 
 KINDS = ("postgresql", "mariadb", "sqlite")

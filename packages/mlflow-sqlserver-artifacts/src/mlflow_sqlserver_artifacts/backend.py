@@ -168,7 +168,12 @@ class SqlBackend(MultipartBackend):
         if [(p.number, p.size) for p in stored] != [(p.number, p.size) for p in parts] or len(set(sizes[:-1])) > 1:
             raise DatabaseError(f"the parts of {path!r} are not those that were uploaded", "changed")
         layout = Layout(int(upload_id), self.settings.chunk_size, sizes[0] if len(sizes) > 1 else 0)
-        file = {"path": self._full(path), "size": sum(sizes), "sha256": about.sha256, "content_type": about.content_type}
+        file = {
+            "path": self._full(path),
+            "size": sum(sizes),
+            "sha256": about.sha256,
+            "content_type": about.content_type,
+        }
         self._cleaner.purge_quietly(settled(self._transactions.publish, layout, file))
         digest = Digest("sha256", about.sha256.hex()) if about.sha256 else None
         return StoredObject(path, sum(sizes), str(layout), digest)

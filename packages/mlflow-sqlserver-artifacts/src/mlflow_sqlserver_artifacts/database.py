@@ -76,7 +76,13 @@ class Database:
     def _key(self) -> tuple[object, ...]:
         settings = self.settings
         url = database_url(settings)
-        shared = (settings.connections, settings.connect_timeout, settings.timeout, settings.encryption, settings.ca_file)
+        shared = (
+            settings.connections,
+            settings.connect_timeout,
+            settings.timeout,
+            settings.encryption,
+            settings.ca_file,
+        )
         return (url, *shared)
 
     def _engine(self) -> sa.Engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow_plugkit.errors import ErrorRow, ErrorTable
@@ -25,99 +26,135 @@ _SQLITE_TEXTS = {
     "file is not a database": "SQLITE_NOTADB",
     "no such table": "no such table",
 }
-_TIMES = "The database or the network is slow or busy. It was tried several times; try again later."
-_LOGIN = "Check MLFLOW_SQLSERVER_ARTIFACTS_USERNAME and MLFLOW_SQLSERVER_ARTIFACTS_PASSWORD (or _PASSWORD_FILE)."
-_DATABASE = "Create the database, or correct the first part of the URI's path, which names it."
-_RIGHTS = "Grant this user SELECT, INSERT, UPDATE and DELETE on the tables; see 'Least privilege' in the README."
-_TABLES = "Have a DBA run: python -m mlflow_sqlserver_artifacts create-tables --url URI --dry-run"
-_DISK = "The database is out of space: free or add some."
-_REACH = "Check host and port, that the server runs and listens there, and that no firewall is in between."
-_CERTIFICATE = (
-    "The TLS connection failed. Set MLFLOW_SQLSERVER_ARTIFACTS_CA_FILE to the certificate to trust; if the network can be "
-    "trusted, set MLFLOW_SQLSERVER_ARTIFACTS_TLS=require."
-)
-_DRIVER = "Install Microsoft's ODBC driver, or name the one that `odbcinst -q -d` shows in the URI's option 'driver'."
+_TABLES = "To create them, have a DBA run: python -m mlflow_sqlserver_artifacts create-tables --url URI"
 
-_UNAVAILABLE, _DENIED, _UNAUTHENTICATED = "TEMPORARILY_UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED"
-_MISSING, _FULL, _CONFLICT = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_EXHAUSTED", "RESOURCE_CONFLICT"
 
-# MLflow's error code, the hint, whether another attempt can help, and the errors that mean it.
-_MEANINGS: tuple[tuple[str, str, bool, tuple[str, ...]], ...] = (
-    (
-        _UNAVAILABLE,
+def _matches(
+    sql_server: str = "", states: str = "", mariadb: str = "", others: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The rows' names for native numbers of SQL Server, SQLSTATEs, native numbers of MariaDB, and others."""
+    named = (("SQL Server", sql_server), ("SQLSTATE", states), ("MariaDB", mariadb))
+    return (*(f"{kind} {code}" for kind, codes in named for code in codes.split()), *others)
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """MLflow's error code, the hint, what means it, and whether another attempt can help."""
+
+    code: str
+    hint: str
+    matches: tuple[str, ...]
+    may_pass: bool = False
+
+
+_MEANINGS = (
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
         "The transaction was chosen as a deadlock's victim or could not be serialized.",
-        True,
-        ("SQL Server 1205", "SQL Server 3960", "SQLSTATE 40001", "SQLSTATE 40P01", "MariaDB 1213", "MariaDB 1020"),
+        _matches("1205 3960", "40001 40P01", "1213 1020"),
+        may_pass=True,
     ),
-    (
-        _UNAVAILABLE,
-        _TIMES,
-        True,
-        ("SQL Server 1222", "SQLSTATE 55P03", "SQLSTATE 57014", "MariaDB 1205", "MariaDB 1969", "MariaDB 3024")
-        + ("SQLite SQLITE_BUSY", "SQLite SQLITE_LOCKED", "SQLSTATE HYT00", "SQLSTATE HYT01"),
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
+        "The database or the network is slow or busy. It was tried several times; try again later.",
+        _matches(
+            "1222",
+            "55P03 57014 HYT00 HYT01",
+            "1205 1969 3024",
+            ("SQLite SQLITE_BUSY", "SQLite SQLITE_LOCKED", "timeout", "sqlalchemy.exc.TimeoutError"),
+        ),
+        may_pass=True,
     ),
-    (
-        _UNAVAILABLE,
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
         "Azure SQL is failing over or throttles this database. It was tried several times; try again later.",
-        True,
-        tuple(f"SQL Server {n}" for n in (4060, 4221, 10928, 10929, 40197, 40501, 40540, 40613, 40615))
-        + tuple(f"SQL Server {n}" for n in (42108, 42109, 49918, 49919, 49920)),
+        _matches("4221 10928 10929 40197 40501 40540 40613 40615 42108 42109 49918 49919 49920"),
+        may_pass=True,
     ),
-    (
-        _UNAVAILABLE,
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
         "The connection broke. It was tried several times; check the server's log and the network.",
-        True,
-        tuple(f"SQL Server {n}" for n in (64, 121, 233, 10053, 10054, 10060, 10061))
-        + ("SQLSTATE 08S01", "SQLSTATE 08S02", "SQLSTATE 08003", "SQLSTATE 08006", "SQLSTATE 08007", "SQLSTATE 57P01")
-        + ("SQLSTATE 57P02", "SQLSTATE 57P03", "SQLSTATE 08P01", "MariaDB 2006", "MariaDB 2013", "MariaDB 2014"),
+        _matches(
+            "64 121 233 10053 10054 10060",
+            "08S01 08S02 08003 08006 08007 08P01 57P01 57P02 57P03",
+            "2006 2013 2014 1927",
+        ),
+        may_pass=True,
     ),
-    (_UNAVAILABLE, _REACH, True, ("SQLSTATE 08001", "SQLSTATE 08004", "MariaDB 2002", "MariaDB 2003", "unreachable")),
-    (
-        _UNAVAILABLE,
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
+        "Check host and port, that the server runs and listens there, and that no firewall is in between.",
+        _matches("10061", "08001 08004", "2002 2003", ("unreachable",)),
+        may_pass=True,
+    ),
+    _Meaning(
+        "TEMPORARILY_UNAVAILABLE",
         "The server takes no more connections: lower MLFLOW_SQLSERVER_ARTIFACTS_CONNECTIONS or raise its limit.",
-        True,
-        ("SQL Server 17809", "SQLSTATE 53300", "MariaDB 1040", "MariaDB 1203", "MariaDB 1226"),
+        _matches("17809", "53300", "1040 1203 1226"),
+        may_pass=True,
     ),
-    (_UNAUTHENTICATED, _LOGIN, False, ("SQL Server 18452", "SQL Server 18456", "SQL Server 18470", "SQL Server 18487")),
-    (_UNAUTHENTICATED, _LOGIN, False, ("SQL Server 18488", "SQLSTATE 28000", "SQLSTATE 28P01", "MariaDB 1045")),
-    (_UNAUTHENTICATED, _LOGIN, False, ("MariaDB 1698", "login refused")),
-    (_MISSING, _DATABASE, False, ("SQL Server 911", "SQL Server 4063", "SQL Server 4064", "SQLSTATE 3D000")),
-    (_MISSING, _DATABASE, False, ("MariaDB 1049", "SQLite SQLITE_CANTOPEN", "SQLite SQLITE_NOTADB")),
-    (
-        _MISSING,
-        "The tables are missing. " + _TABLES,
-        False,
-        ("SQL Server 208", "SQLSTATE 42P01", "SQLSTATE 42S02", "SQLSTATE 3F000", "SQL Server 2760", "MariaDB 1146")
-        + ("SQLite no such table",),
+    _Meaning(
+        "UNAUTHENTICATED",
+        "Check MLFLOW_SQLSERVER_ARTIFACTS_USERNAME and MLFLOW_SQLSERVER_ARTIFACTS_PASSWORD (or _PASSWORD_FILE).",
+        _matches("18452 18456 18470 18486 18487 18488", "28000 28P01", "1045 1698", ("login refused",)),
     ),
-    (_DENIED, _RIGHTS, False, ("SQL Server 229", "SQL Server 230", "SQL Server 916", "SQLSTATE 42501", "MariaDB 1044")),
-    (_DENIED, _RIGHTS, False, ("MariaDB 1142", "MariaDB 1143", "SQLite SQLITE_READONLY", "SQLSTATE 25006")),
-    (_DENIED, "The database is read-only: name its primary replica.", False, ("SQL Server 3906", "MariaDB 1290")),
-    (_DENIED, _TABLES, False, ("SQL Server 262", "SQL Server 15247")),
-    (_FULL, _DISK, False, ("SQL Server 1101", "SQL Server 1105", "SQL Server 9002", "SQL Server 40544", "SQLSTATE 53100")),
-    (_FULL, _DISK, False, ("MariaDB 1021", "MariaDB 1114", "SQLite SQLITE_FULL")),
-    (_FULL, "The database server is out of memory.", True, ("SQL Server 701", "SQL Server 8645", "SQLSTATE 53200")),
-    ("FEATURE_DISABLED", _DRIVER, False, ("SQLSTATE IM002", "SQLSTATE IM003", "SQLSTATE 01000")),
-    ("FEATURE_DISABLED", "The driver is not installed.", False, ("sqlalchemy.exc.NoSuchModuleError",)),
-    (_UNAVAILABLE, _CERTIFICATE, False, ("TLS",)),
-    (
+    _Meaning(
+        "RESOURCE_DOES_NOT_EXIST",
+        "Create the database and let this user in, or correct the first part of the URI's path, which names it.",
+        _matches("911 4060 4063 4064", "3D000", "1049", ("SQLite SQLITE_CANTOPEN", "SQLite SQLITE_NOTADB")),
+    ),
+    _Meaning(
+        "RESOURCE_DOES_NOT_EXIST",
+        f"The tables are missing. {_TABLES}",
+        _matches("208 2760", "42P01 42S02 3F000", "1146", ("SQLite no such table",)),
+    ),
+    _Meaning(
+        "PERMISSION_DENIED",
+        f"Grant this user its rights on the tables (see 'Least privilege' in the README). {_TABLES}",
+        _matches("229 230 262 916 15247", "42501 25006", "1044 1142 1143 1227 1290", ("SQLite SQLITE_READONLY",)),
+    ),
+    _Meaning("PERMISSION_DENIED", "The database is read-only: name its primary replica.", _matches("3906 978")),
+    _Meaning(
+        "RESOURCE_EXHAUSTED",
+        "The database is out of space: free or add some.",
+        _matches("1101 1105 9002 40544", "53100", "1021 1114", ("SQLite SQLITE_FULL",)),
+    ),
+    _Meaning("RESOURCE_EXHAUSTED", "The database server is out of memory.", _matches("701 8645", "53200", "1037 1038")),
+    _Meaning(
+        "FEATURE_DISABLED",
+        "Install Microsoft's ODBC driver, or name the one that `odbcinst -q -d` shows in the URI's option 'driver'.",
+        _matches("", "IM002 IM003 01000"),
+    ),
+    _Meaning(
+        "FEATURE_DISABLED",
+        "Install what the driver needs: pip install 'mlflow-sqlserver-artifacts[mssql-python]'.",
+        ("sqlalchemy.exc.NoSuchModuleError",),
+    ),
+    _Meaning(
+        "PERMISSION_DENIED",
+        "The TLS connection failed. Set MLFLOW_SQLSERVER_ARTIFACTS_CA_FILE to the certificate to trust; if the network "
+        "can be trusted, set MLFLOW_SQLSERVER_ARTIFACTS_TLS=require.",
+        ("TLS",),
+    ),
+    _Meaning(
         "INVALID_PARAMETER_VALUE",
         "Lower MLFLOW_SQLSERVER_ARTIFACTS_CHUNK_SIZE, or raise the server's max_allowed_packet.",
-        False,
-        ("MariaDB 1153", "SQLSTATE 54000"),
+        _matches("", "54000", "1153"),
     ),
-    ("IO_ERROR", "The database's disk reports an error: see its log.", False, ("SQL Server 823", "SQL Server 824")),
-    ("IO_ERROR", "The database's disk reports an error: see its log.", False, ("SQLSTATE 58030", "SQLite SQLITE_IOERR")),
-    (
-        _CONFLICT,
-        "Another process wrote to the same place again and again.",
-        True,
+    _Meaning(
+        "IO_ERROR",
+        "The database's disk reports an error: see its log.",
+        _matches("823 824 825", "58030", "", ("SQLite SQLITE_IOERR",)),
+    ),
+    _Meaning("DATA_LOSS", "Content was damaged on its way: check the network.", ("damaged",), may_pass=True),
+    _Meaning(
+        "RESOURCE_CONFLICT",
+        "Other processes wrote to the same place again and again: try again.",
         ("constraint",),
+        may_pass=True,
     ),
-    (_CONFLICT, "Another process replaced or deleted the artifact meanwhile: try again.", False, ("changed",)),
-    (_CONFLICT, "The upload made no progress for too long and was cleaned up: try again.", False, ("upload gone",)),
-    ("DATA_LOSS", "Content was damaged on its way to the database: check the network.", True, ("damaged",)),
-    (_UNAVAILABLE, _TIMES, True, ("timeout", "sqlalchemy.exc.TimeoutError")),
+    _Meaning("RESOURCE_CONFLICT", "Another process replaced or deleted it: try again.", ("changed",)),
+    _Meaning("RESOURCE_CONFLICT", "It made no progress for too long and was removed: try again.", ("upload gone",)),
 )
 
 
@@ -135,11 +172,11 @@ class DatabaseError(Exception):
 
 SQL_ERRORS = ErrorTable(
     "SQL artifact store",
-    [ErrorRow(match, code, hint) for code, hint, _, matches in _MEANINGS for match in matches],
+    [ErrorRow(match, meaning.code, meaning.hint) for meaning in _MEANINGS for match in meaning.matches],
     code_of=lambda exc: exc.code if isinstance(exc, DatabaseError) else None,
 )
-DEADLOCKS = frozenset(_MEANINGS[0][3])
-RETRYABLE = frozenset(match for _, _, helps, matches in _MEANINGS if helps for match in matches)
+DEADLOCKS = frozenset(_MEANINGS[0].matches)
+RETRYABLE = frozenset(match for meaning in _MEANINGS if meaning.may_pass for match in meaning.matches)
 
 
 def database_error(exc: Any, family: str) -> DatabaseError:
@@ -216,8 +253,7 @@ def _libpq_meaning(text: str) -> str:
 
 
 def _sqlite_name(original: Any, text: str) -> str:
-    for words, name in _SQLITE_TEXTS.items():
-        if words in text:
-            return name
-    name = getattr(original, "sqlite_errorname", None)  # Python 3.11 and newer
-    return str(name) if name and isinstance(original, sqlite3.Error) else text
+    """SQLite's name for an error; before Python 3.11 the driver gives no more than a text."""
+    by_text = next((name for words, name in _SQLITE_TEXTS.items() if words in text), None)
+    given = getattr(original, "sqlite_errorname", None) if isinstance(original, sqlite3.Error) else None
+    return str(by_text or given or text)

@@ -75,12 +75,15 @@ class Layout:
             start = min(stop, base + (last + 1) * self.chunk_size)
 
 
-def batches(reader: BinaryIO, chunk_size: int, batch_size: int, total: Any) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+def batches(
+    reader: BinaryIO, chunk_size: int, batch_size: int, total: Any
+) -> Iterator[tuple[list[dict[str, Any]], bool]]:
     """The rows of a part's chunks, a batch at a time, and whether the batch is the last one.
 
     Args:
         reader: content; may give less than it is asked for before its end.
-        chunk_size, batch_size: bytes; a batch holds at least one chunk.
+        chunk_size: bytes of a chunk; the last one may be shorter.
+        batch_size: bytes of a batch, which holds at least one chunk.
         total: a hash object that is fed all of the content.
     """
     number = 0

@@ -44,7 +44,7 @@ def _check_file(settings: DatabaseSettings) -> None:
     own = [location for location in locations if location.startswith("sql+sqlite:")]
     if settings.database not in [read_settings(location).database for location in own]:
         raise mlflow_error(
-            f"This MLflow server does not open {settings.location}: a client named it, and it is not in the server's own "
-            "artifact root or destination.",
+            f"This MLflow server does not open {settings.location}: a client named it, and it is not in the server's "
+            "own artifact root or destination.",
             "PERMISSION_DENIED",
         )

@@ -15,7 +15,7 @@ from mlflow_sqlserver_artifacts.errors import DatabaseError
 from mlflow_sqlserver_artifacts.layout import key_of
 from mlflow_sqlserver_artifacts.settings import DatabaseSettings
 from mlflow_sqlserver_artifacts.statements import Statements
-from mlflow_sqlserver_artifacts.tables import SCHEMA_VERSION, Tables, tables
+from mlflow_sqlserver_artifacts.tables import SCHEMA_VERSION, UNCOMPRESSED, Tables, tables
 from mlflow_sqlserver_artifacts.urls import database_url
 
 MISSING_TABLES = frozenset(
@@ -87,8 +87,7 @@ def ddl(settings: DatabaseSettings, dialect: Dialect) -> list[str]:
     for table in made.metadata.sorted_tables:
         found.append(str(CreateTable(table).compile(dialect=dialect)).strip())
         if table is made.chunks and dialect.name == "postgresql":
-            name = dialect.identifier_preparer.format_table(table)
-            found.append(f"ALTER TABLE {name} ALTER COLUMN data SET STORAGE EXTERNAL")
+            found.append(UNCOMPRESSED % {"fullname": dialect.identifier_preparer.format_table(table)})
         found += [str(CreateIndex(index).compile(dialect=dialect)) for index in sorted(table.indexes, key=_name)]
     root = made.folders.insert().values(folder=key_of(""), parent=None, path="")
     version = made.versions.insert().values(version=SCHEMA_VERSION)
@@ -119,7 +118,7 @@ def _stored_version(database: Database) -> int | None:
     statements = Statements(settings_tables(database.settings))
     try:
         with database.read() as connection:
-            versions = connection.scalars(statements.version).all()
+            versions = [int(row.version) for row in connection.execute(statements.version)]
     except DatabaseError as exc:
         if exc.code in MISSING_TABLES:
             return None
@@ -128,8 +127,8 @@ def _stored_version(database: Database) -> int | None:
         return None
     if max(versions) > SCHEMA_VERSION:
         raise mlflow_error(
-            f"The tables {database.settings.table_prefix}* in {database.settings.location} have version {max(versions)}; "
-            f"this release knows version {SCHEMA_VERSION}. Upgrade mlflow-sqlserver-artifacts.",
+            f"The tables {database.settings.table_prefix}* in {database.settings.location} have version "
+            f"{max(versions)}; this release knows version {SCHEMA_VERSION}. Upgrade mlflow-sqlserver-artifacts.",
             "FEATURE_DISABLED",
         )
     return max(versions)
@@ -154,7 +153,7 @@ def _literal(statement: sa.Insert, dialect: Dialect) -> str:
     table = dialect.identifier_preparer.format_table(statement.table)  # type: ignore[arg-type] # it is a Table
     values = {bytes: hexadecimal, str: "''", type(None): "NULL"}
     shown = [values.get(type(v), str(v)) for v in bound.params.values()]
-    return f"INSERT INTO {table} ({', '.join(bound.params)}) VALUES ({', '.join(shown)})"
+    return f"INSERT INTO {table} ({', '.join(bound.params)}) VALUES ({', '.join(shown)})"  # noqa: S608 # no input in it
 
 
 def _name(index: sa.Index) -> str:

@@ -83,8 +83,8 @@ class DatabaseSettings(Settings):
         None,
         env=f"{PREFIX}_TLS",
         in_uri=False,
-        help="`verify` encrypts and checks the server's certificate, `require` encrypts only. Unless given: `off` for a "
-        "loopback address, `verify` for all others.",
+        help="`verify` encrypts and checks the server's certificate, `require` encrypts only. Unless given: `off` for "
+        "a loopback address, `verify` for all others.",
     )
     ca_file: str | None = option(
         None,
@@ -256,8 +256,8 @@ class SqlServerSettings(DatabaseSettings):
 
     def _weaker(self, keyword: str, value: str, needed: str) -> Exception:
         return mlflow_error(
-            f"{self.address} asks for {keyword}={value}, but the TLS mode in force is {self.encryption!r}. If the network "
-            f"can be trusted, set {PREFIX}_TLS={needed} in the environment of the process that connects."
+            f"{self.address} asks for {keyword}={value}, but the TLS mode in force is {self.encryption!r}. If the "
+            f"network can be trusted, set {PREFIX}_TLS={needed} in the environment of the process that connects."
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql, postgresql
@@ -31,14 +32,17 @@ def _text(length: int) -> sa.types.TypeEngine[str]:
     )
 
 
+_mssql: Any = mssql  # partly untyped, as is DDL
+_ddl: Any = sa.DDL
 HASH = sa.BINARY(32).with_variant(postgresql.BYTEA(), "postgresql").with_variant(sa.LargeBinary(), "sqlite")
 CONTENT = (
-    sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql").with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+    sa.LargeBinary().with_variant(_mssql.VARBINARY("max"), "mssql").with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 )
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-TIME = (
-    sa.DateTime().with_variant(mssql.DATETIME2(3), "mssql").with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")
-)
+TIME = sa.DateTime().with_variant(_mssql.DATETIME2(3), "mssql").with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")
+
+# Model files are compressed as a rule: PostgreSQL would try in vain to compress each chunk again.
+UNCOMPRESSED = "ALTER TABLE %(fullname)s ALTER COLUMN data SET STORAGE EXTERNAL"
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,11 @@ class Tables:
 def tables(prefix: str, schema: str | None) -> Tables:
     """The tables whose names begin with `prefix`, in a schema or in the user's default one."""
     metadata = sa.MetaData(schema=schema)
-    make = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB", "sqlite_autoincrement": True}
-    versions = sa.Table(f"{prefix}version", metadata, sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
+    versions = _table(metadata, f"{prefix}version", _number("version", primary_key=True))
     folders = _folders(prefix, metadata)
-    files = sa.Table(
-        f"{prefix}files",
+    files = _table(
         metadata,
+        f"{prefix}files",
         sa.Column("folder", HASH, sa.ForeignKey(folders.c.folder, name=f"{prefix}files_folder"), primary_key=True),
         sa.Column("file", HASH, primary_key=True),
         sa.Column("name", _text(NAME_LENGTH), nullable=False),
@@ -70,14 +73,31 @@ def tables(prefix: str, schema: str | None) -> Tables:
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("sha256", HASH, nullable=True),
         sa.Column("content_type", _text(255), nullable=True),
-        sa.Column("chunk_size", sa.Integer, nullable=False),
+        _number("chunk_size"),
         sa.Column("part_size", sa.BigInteger, nullable=False),
         sa.Column("created", TIME, nullable=False),
-        **make | {"sqlite_autoincrement": False},
     )
-    uploads = sa.Table(
-        f"{prefix}uploads",
+    return Tables(metadata, versions, folders, files, _uploads(prefix, metadata), _chunks(prefix, metadata))
+
+
+def _folders(prefix: str, metadata: sa.MetaData) -> sa.Table:
+    own = f"{metadata.schema}.{prefix}folders" if metadata.schema else f"{prefix}folders"
+    folders = _table(
         metadata,
+        f"{prefix}folders",
+        sa.Column("folder", HASH, primary_key=True),
+        sa.Column("parent", HASH, nullable=True),
+        sa.Column("path", _text(PATH_LENGTH), nullable=False),
+        sa.ForeignKeyConstraint(["parent"], [f"{own}.folder"], name=f"{prefix}folders_parent_folder"),
+    )
+    sa.Index(f"{prefix}folders_parent", folders.c.parent, folders.c.folder)
+    return folders
+
+
+def _uploads(prefix: str, metadata: sa.MetaData) -> sa.Table:
+    uploads = _table(
+        metadata,
+        f"{prefix}uploads",
         sa.Column("id", NUMBER, sa.Identity(), primary_key=True),
         sa.Column("state", sa.SmallInteger, nullable=False),
         sa.Column("path", _text(PATH_LENGTH), nullable=False),
@@ -85,57 +105,46 @@ def tables(prefix: str, schema: str | None) -> Tables:
         sa.Column("content_type", _text(255), nullable=True),
         sa.Column("started", TIME, nullable=False),
         sa.Column("touched", TIME, nullable=False),
-        **make,
+        sqlite_autoincrement=True,  # an id must never come back: old chunks may still wait for their removal
     )
     sa.Index(f"{prefix}uploads_state", uploads.c.state, uploads.c.id)
-    return Tables(metadata, versions, folders, files, uploads, _chunks(prefix, metadata))
-
-
-def _folders(prefix: str, metadata: sa.MetaData) -> sa.Table:
-    own = f"{metadata.schema}.{prefix}folders" if metadata.schema else f"{prefix}folders"
-    folders = sa.Table(
-        f"{prefix}folders",
-        metadata,
-        sa.Column("folder", HASH, primary_key=True),
-        sa.Column("parent", HASH, nullable=True),
-        sa.Column("path", _text(PATH_LENGTH), nullable=False),
-        sa.ForeignKeyConstraint(["parent"], [f"{own}.folder"], name=f"{prefix}folders_parent_folder"),
-        mysql_engine="InnoDB",
-        mariadb_engine="InnoDB",
-    )
-    sa.Index(f"{prefix}folders_parent", folders.c.parent, folders.c.folder)
-    return folders
+    return uploads
 
 
 def _chunks(prefix: str, metadata: sa.MetaData) -> sa.Table:
-    chunks = sa.Table(
-        f"{prefix}chunks",
+    chunks = _table(
         metadata,
+        f"{prefix}chunks",
         sa.Column("upload", NUMBER, primary_key=True, autoincrement=False),
-        sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("size", sa.Integer, nullable=False),
+        _number("part", primary_key=True),
+        _number("number", primary_key=True),
+        _number("size"),
         sa.Column("sha256", HASH, nullable=False),
         sa.Column("data", CONTENT, nullable=False),
-        mysql_engine="InnoDB",
-        mariadb_engine="InnoDB",
     )
+    # The database itself compares what arrived with what was sent; SQLite has no such function and no network.
     sound = sa.CheckConstraint(chunks.c.sha256 == sha256(chunks.c.data), name=f"{prefix}chunks_sound")
     chunks.append_constraint(sound.ddl_if(callable_=lambda *_, dialect, **__: dialect.name != "sqlite"))
-    # Model files are compressed as a rule: PostgreSQL would try to compress each chunk again.
-    plain = sa.DDL("ALTER TABLE %(fullname)s ALTER COLUMN data SET STORAGE EXTERNAL").execute_if(dialect="postgresql")
-    sa.event.listen(chunks, "after_create", plain)
+    sa.event.listen(chunks, "after_create", _ddl(UNCOMPRESSED).execute_if(dialect="postgresql"))
     return chunks
 
 
-class utc_now(GenericFunction[object]):  # noqa: N801 # a SQL function
+def _table(metadata: sa.MetaData, name: str, *columns: Any, **options: Any) -> sa.Table:
+    return sa.Table(name, metadata, *columns, mysql_engine="InnoDB", mariadb_engine="InnoDB", **options)
+
+
+def _number(name: str, *, primary_key: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.Integer, primary_key=primary_key, autoincrement=False, nullable=False)
+
+
+class utc_now(GenericFunction[Any]):  # noqa: N801 # a SQL function
     """The database's own clock, in UTC and without a time zone: clocks of clients may differ."""
 
     type = TIME
     inherit_cache = True
 
 
-class sha256(GenericFunction[bytes]):  # noqa: N801 # a SQL function
+class sha256(GenericFunction[Any]):  # noqa: N801 # a SQL function
     """The SHA-256 of a binary value, computed by the database."""
 
     type = HASH

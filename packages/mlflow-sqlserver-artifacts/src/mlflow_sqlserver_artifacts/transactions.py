@@ -15,7 +15,8 @@ from mlflow_sqlserver_artifacts.layout import Layout, chain_of, key_of, parent_o
 from mlflow_sqlserver_artifacts.statements import Statements
 from mlflow_sqlserver_artifacts.tables import STORED
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONFLICTS = DEADLOCKS | {"constraint"}
 ATTEMPTS = 10
@@ -118,14 +119,14 @@ class Transactions:
         columns = {name: file[name] for name in ("size", "sha256", "content_type")}
         columns |= {"upload": layout.upload, "chunk_size": layout.chunk_size, "part_size": layout.part_size}
         place = place_of(path)
-        before = connection.scalar(self._statements.find_upload_of_file, place)
-        if before is None:
+        found = connection.execute(self._statements.find_upload_of_file, place).one_or_none()
+        if found is None:
             row = columns | {"folder": place["folder_"], "file": place["file_"], "name": path.rpartition("/")[2]}
             connection.execute(self._statements.add_file, row)
             return []
         connection.execute(self._statements.replace_file, columns | place)
-        connection.execute(self._statements.drop_stored_uploads, {"ids_": [before]})
-        return [before]
+        connection.execute(self._statements.drop_stored_uploads, {"ids_": [found.upload]})
+        return [found.upload]
 
     def _add_folders(self, connection: sa.Connection, folder: str) -> None:
         """Add the folders on the way that are missing. The foreign key catches one that vanishes meanwhile."""
@@ -133,7 +134,8 @@ class Transactions:
             return
         chain = chain_of(folder)
         keys = {each: key_of(each) for each in chain}
-        there = set(connection.scalars(self._statements.lock_folders, {"folders_": list(keys.values())}))
+        locked = connection.execute(self._statements.lock_folders, {"folders_": list(keys.values())})
+        there = {row.folder for row in locked}
         for each in chain:
             if keys[each] not in there:
                 row = {"folder": keys[each], "parent": key_of(parent_of(each)), "path": each}

@@ -78,7 +78,9 @@ def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
         times = {"read_timeout": settings.timeout, "write_timeout": settings.timeout}
         tls = _tls_context(settings)
         secured = {"ssl": tls} if tls else {"ssl_disabled": True}
-        return {"connect_timeout": settings.connect_timeout, "charset": "utf8mb4", **times, **secured}
+        # PyMySQL would encode a text as Latin-1.
+        login = {"password": settings.password.get_secret_value().encode()} if settings.password else {}
+        return {"connect_timeout": settings.connect_timeout, "charset": "utf8mb4", **login, **times, **secured}
     return {"timeout": settings.connect_timeout}
 
 
