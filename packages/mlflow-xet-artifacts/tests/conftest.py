@@ -38,6 +38,7 @@ def calm(hub: FakeHub) -> Iterator[None]:
     hub.before_commit.clear()
     hub.refusals.clear()
     hub.counts.clear()
+    hub.undeletable.clear()
     hub.page_size, hub.damaged_downloads = 1000, False
 
 

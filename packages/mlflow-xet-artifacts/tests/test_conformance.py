@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import pytest
 from fake_hub import FakeHub
@@ -15,7 +16,27 @@ from mlflow_plugkit_testing.server import plugin_env
 from mlflow_plugkit_testing.wheels import PackagingConformance
 
 
-class TestRepository(ArtifactRepositoryConformance):
+class _OnTheHub(ArtifactRepositoryConformance):
+    """Content that is damaged or cut in the Xet storage itself."""
+
+    @pytest.fixture(autouse=True)
+    def storage(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hub = hub
+        monkeypatch.setenv("MLFLOW_XET_ATTEMPTS", "2")
+
+    def corrupted_downloads(self, repository: object) -> AbstractContextManager[None]:
+        def change_bytes(content: bytes) -> bytes:
+            changed = bytearray(content)
+            changed[5000::20_000] = bytes(byte ^ 0x55 for byte in changed[5000::20_000])
+            return bytes(changed)
+
+        return self.hub.damaged_storage(change_bytes)
+
+    def interrupted_downloads(self, repository: object) -> AbstractContextManager[None]:
+        return self.hub.damaged_storage(lambda content: content[: len(content) // 2])
+
+
+class TestRepository(_OnTheHub):
     @pytest.fixture
     def artifact_uri(self, repo_id: str) -> str:
         return f"xet://{repo_id}/main/experiments/1"
@@ -40,7 +61,7 @@ class TestRootOfADatasetsBranch(ArtifactRepositoryConformance):
         return f"xet://{new_repository('dataset')}/run%2Fone?repo_type=dataset&create=true"
 
 
-class TestBucket(ArtifactRepositoryConformance):
+class TestBucket(_OnTheHub):
     @pytest.fixture
     def artifact_uri(self, bucket_id: str) -> str:
         return f"xet://buckets/{bucket_id}/experiments"

@@ -100,7 +100,7 @@ def test_what_the_hub_cannot_take_is_said_before_anything_is_sent(
 
 def test_a_readme_that_the_hub_refuses_is_explained(hub: FakeHub, repo_id: str, tmp_path: Path) -> None:
     artifacts = get_artifact_repository(f"xet://{repo_id}/main")
-    with pytest.raises(MlflowException, match="Invalid metadata in README.md"):
+    with pytest.raises(MlflowException, match="Invalid metadata"):
         artifacts.log_artifacts(str(write(tmp_path, {"README.md": b"---\nbad: [\n---\n"})))
 
 
@@ -109,15 +109,10 @@ class TestCreation:
 
     def test_nothing_is_made_without_being_asked_for(self, hub: FakeHub, repo_id: str, tmp_path: Path) -> None:
         file = str(write(tmp_path, {"a.txt": b""}) / "a.txt")
-        for uri in (
-            f"xet://me/{uuid.uuid4().hex}/main",
-            f"xet://{repo_id}/new",
-            f"xet://buckets/me/{uuid.uuid4().hex}",
-        ):
-            for call in (
-                lambda uri=uri: get_artifact_repository(uri).log_artifact(file),
-                lambda uri=uri: get_artifact_repository(uri).list_artifacts(),
-            ):
+        new = uuid.uuid4().hex
+        for uri in (f"xet://me/{new}/main", f"xet://{repo_id}/new", f"xet://buckets/me/{new}"):
+            artifacts = get_artifact_repository(uri)
+            for call in (lambda at=artifacts: at.log_artifact(file), artifacts.list_artifacts):
                 with pytest.raises(MlflowException, match="MLFLOW_XET_CREATE=true") as caught:
                     call()
                 assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
@@ -135,7 +130,7 @@ class TestCreation:
         assert "a.txt" in made.at(branch.replace("%2F", "/")).files
 
     def test_an_exact_revision_is_never_made(self, hub: FakeHub, repo_id: str) -> None:
-        with pytest.raises(MlflowException, match="RevisionNotFound|Revision Not Found"):
+        with pytest.raises(MlflowException, match="Revision Not Found"):
             get_artifact_repository(f"xet://{repo_id}@v9?create=true").list_artifacts()
 
     def test_a_branch_deleted_in_between_is_made_again(self, hub: FakeHub, repo_id: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
+from mlflow_plugkit.settings import InlineSecretWarning
 from mlflow_xet_artifacts.location import BucketLocation, RepositoryLocation, location_of
 from mlflow_xet_artifacts.repository import XetArtifactRepository
 from mlflow_xet_artifacts.settings import XetSettings
@@ -79,7 +80,7 @@ def test_a_uri_that_cannot_be_used_is_refused_with_the_reason(uri: str, reason: 
 
 def test_a_token_in_the_uri_is_refused_and_not_shown() -> None:
     token = "hf_" + "a" * 30
-    with pytest.warns(UserWarning), pytest.raises(MlflowException, match="belongs into HF_TOKEN") as caught:
+    with pytest.warns(InlineSecretWarning), pytest.raises(MlflowException, match="belongs into HF_TOKEN") as caught:
         XetArtifactRepository(f"xet://me:{token}@models/repository/main")
     assert token not in str(caught.value)
 

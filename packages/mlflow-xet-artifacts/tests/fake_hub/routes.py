@@ -147,6 +147,7 @@ def create_bucket(hub: FakeHub, request: Request) -> Any:
     if name in hub.state.buckets:
         raise HubError(409, message="bucket exists")
     hub.state.buckets[name] = {}
+    hub.created_private[name] = request.json().get("visibility") == "private"
     return {"url": f"{hub.url}/buckets/{name}"}
 
 
@@ -169,6 +170,8 @@ def bucket_batch(hub: FakeHub, request: Request) -> Any:
         if operation["type"] == "addFile" and hub.shards.holds(operation["xetHash"]):
             size = hub.shards.size(operation["xetHash"])
             files[path] = File(size, operation["xetHash"], None, None, operation["xetHash"])
+        elif path in hub.undeletable:
+            failed.append({"path": path, "error": "locked"})
         elif operation["type"] == "deleteFile" and path in files:
             del files[path]
         else:

@@ -6,7 +6,8 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -77,6 +78,8 @@ class FakeHub:
         self.counts: Counter[str] = Counter()
         self.refusals: list[Refusal] = []
         self.damaged_downloads = False
+        self.undeletable: set[str] = set()
+        self.created_private: dict[str, bool] = {}
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -103,6 +106,19 @@ class FakeHub:
         refusal = Refusal(pattern, status, named, times, after)
         self.refusals.append(refusal)
         return refusal
+
+    @contextmanager
+    def damaged_storage(self, damage: Callable[[bytes], bytes]) -> Iterator[None]:
+        """The xet storage's content, changed on disk for the length of the block (its shards stay as they are)."""
+        files = {file: file.read_bytes() for file in self.shards.content_files()}
+        try:
+            for file, content in files.items():
+                file.chmod(0o600)
+                file.write_bytes(damage(content))
+            yield
+        finally:
+            for file, content in files.items():
+                file.write_bytes(content)
 
     def answer(self, request: Request) -> Answer:
         """Do what a request asks."""

@@ -40,8 +40,12 @@ class Shards:
         return self._sizes[xet_hash]
 
     def stored_bytes(self) -> int:
-        """Bytes of all that is stored."""
-        return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        """Bytes of the content that is stored, as it is kept (deduplicated and compressed)."""
+        return sum(file.stat().st_size for file in self.content_files())
+
+    def content_files(self) -> list[Path]:
+        """The files that hold content: xorbs, in xet-core's word."""
+        return [file for file in self._folder.glob("xet/xorbs/xorbs/**/*") if file.is_file()]
 
     def _refresh(self) -> None:
         for file in set(self._folder.rglob("*.mdb")) - self._read:
