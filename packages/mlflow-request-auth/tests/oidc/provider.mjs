@@ -72,7 +72,9 @@ function grant(name, parameter) {
       ctx.body = { error: 'invalid_grant', error_description: `the ${parameter} was not accepted` };
       return;
     }
-    const token = new provider.AccessToken({ accountId, client, scope: 'mlflow', gty: name, grantId: 'federated' });
+    const granted = new provider.Grant({ accountId, clientId: client.clientId });
+    granted.addOIDCScope('mlflow');
+    const token = new provider.AccessToken({ accountId, client, scope: 'mlflow', gty: name, grantId: await granted.save() });
     ctx.body = { access_token: await token.save(), token_type: 'Bearer', expires_in: token.expiration, scope: 'mlflow' };
     if (parameter === 'subject_token') ctx.body.issued_token_type = 'urn:ietf:params:oauth:token-type:access_token';
     count(client.clientId);
