@@ -51,7 +51,8 @@ class Oss2Driver:
 
     def get(self, key: str, headers: Headers) -> tuple[int, Headers, Iterator[bytes]]:
         found = self._bucket.get_object(key, headers=headers)
-        return found.status, found.headers, _chunks(found.resp.response)
+        # oss2 has read an empty content already, and requests would not let it be read again.
+        return found.status, found.headers, _chunks(found.resp.response) if found.content_length != 0 else iter(())
 
     def head(self, key: str) -> Headers:
         answer: Headers = self._bucket.head_object(key).headers

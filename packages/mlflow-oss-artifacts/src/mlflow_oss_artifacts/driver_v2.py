@@ -13,6 +13,9 @@ from mlflow_oss_artifacts.driver import Begun, Entry, Headers, Listing, SentPart
 from mlflow_oss_artifacts.settings import OssSettings
 from mlflow_oss_artifacts.transport import CHUNK, Body, make_session
 
+LONGEST_SECONDS = 7 * 24 * 3600
+"""The most that a V4 URL may live."""
+
 
 class V2Driver:
     """See `mlflow_oss_artifacts.driver.Driver`. The SDK's retries and CRC adapters are off: the engine has its own."""
@@ -126,7 +129,9 @@ class V2Driver:
             )
         else:
             request = kinds[method](bucket=self._bucket, key=key, headers=dict(headers))
-        return str(self._client.presign(request, expires=timedelta(seconds=seconds)).url)
+        # The SDK counts from a moment ago and cuts off the fraction of a second that has passed since.
+        expires = timedelta(seconds=seconds + 1 if seconds < LONGEST_SECONDS else seconds)
+        return str(self._client.presign(request, expires=expires).url)
 
     def close(self) -> None:
         self._session.close()

@@ -197,12 +197,13 @@ class OssSettings(Settings):
                 )
             inner = "-internal" if self.network == "internal" else ""
             return f"https://oss-{_clean_region(self.region)}{inner}.aliyuncs.com"
-        text = self.endpoint.strip().rstrip("/")
-        parts = urlsplit(text if "://" in text else f"https://{text}")
-        good = (
-            parts.scheme in ("http", "https") and parts.hostname and not (parts.path or parts.query or parts.username)
-        )
-        if not good:
+        text = self.endpoint.strip()
+        try:
+            parts = urlsplit(text if "://" in text else f"https://{text}")
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/") and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or parts.query or parts.username or parts.password:
             raise mlflow_error(
                 f"The endpoint {self.endpoint!r} is not of the form https://host[:port]. Set MLFLOW_OSS_ENDPOINT_URL "
                 "to the region's endpoint, without the bucket's name."

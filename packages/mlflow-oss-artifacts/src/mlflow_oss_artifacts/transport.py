@@ -8,6 +8,7 @@ stored where `requests` would unpack it.
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any, BinaryIO
 
 import requests
@@ -42,6 +43,8 @@ class _Adapter(HTTPAdapter):
     ) -> requests.Response:
         answer = super().send(request, stream, timeout, self._verify, cert, proxies)
         answer.raw.headers.pop("Content-Encoding", None)
+        # alibabacloud-oss-v2 cannot read an error that has no Date, as those of proxies on the way may be.
+        answer.headers.setdefault("Date", formatdate(usegmt=True))
         return answer
 
 
