@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from mlflow.exceptions import MlflowException
-
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.settings import Settings, declared_options, option
 
@@ -101,6 +99,8 @@ def current_settings() -> ContextSettings:
 
 @lru_cache(maxsize=16)
 def _read(values: tuple[str, ...]) -> ContextSettings:
+    from mlflow.exceptions import MlflowException
+
     environ = {name: value for name, value in zip(VARIABLES, values, strict=True) if value}
     try:
         settings = ContextSettings.from_env(environ)
@@ -110,6 +110,8 @@ def _read(values: tuple[str, ...]) -> ContextSettings:
 
 
 def _is_good(name: str, value: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
     try:
         ContextSettings.from_env({name: value})
     except MlflowException as exc:
