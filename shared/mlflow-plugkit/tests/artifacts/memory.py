@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mlflow_plugkit.artifacts.backend import (
+    Backend,
+    BulkBackend,
     DeleteFailure,
     Digest,
+    FileBackend,
     MultipartBackend,
     Page,
     Part,
     PendingUpload,
+    PresignedRequest,
+    PresigningBackend,
     Source,
     StoredObject,
+    Upload,
 )
 from mlflow_plugkit.artifacts.checksums import hasher
-from mlflow_plugkit.artifacts.repository import EngineArtifactRepository
+from mlflow_plugkit.artifacts.repository import EngineArtifactRepository, PresigningArtifactRepository
 from mlflow_plugkit.errors import ErrorRow, ErrorTable
 from mlflow_plugkit.uri import parse_uri
 
@@ -38,6 +45,10 @@ class Denied(Exception):
 
 class Stale(Exception):
     """Another version than the one asked for."""
+
+
+class Truncated(Exception):
+    """Raised by a hook of `chunk`: the answer ends here, without an error."""
 
 
 ERRORS = ErrorTable(
@@ -84,8 +95,8 @@ class Bucket:
 BUCKETS: dict[str, Bucket] = {}
 
 
-class MemoryBackend(MultipartBackend):
-    """Objects of a `Bucket` below a prefix, with small parts and pages."""
+class WholeMemoryBackend(Backend):
+    """Objects of a `Bucket` below a prefix, with small pages; takes each object whole."""
 
     errors = ERRORS
     checksum = "sha256"
@@ -148,7 +159,10 @@ class MemoryBackend(MultipartBackend):
             raise Stale(path)
         end = len(content) if length is None else start + length
         for offset in range(start, end, 10_000):
-            self.bucket.note("chunk", path)
+            try:
+                self.bucket.note("chunk", path)
+            except Truncated:
+                return
             chunk = self.bucket.mangle(content[offset : min(offset + 10_000, end)])
             if chunk:
                 yield chunk
@@ -170,6 +184,10 @@ class MemoryBackend(MultipartBackend):
         for path in paths:
             self.bucket.objects.pop(self.key(path), None)
         return []
+
+
+class MemoryBackend(WholeMemoryBackend, MultipartBackend):
+    """Takes objects in small parts, too."""
 
     def create_multipart(self, path: str, content_type: str | None, digest: Digest | None) -> str:
         self.bucket.note("create", path)
@@ -208,16 +226,102 @@ class MemoryBackend(MultipartBackend):
         return [Part(n, hashlib.sha256(held[n]).hexdigest(), len(held[n])) for n in sorted(held)]
 
     def list_multiparts(self) -> list[PendingUpload]:
-        return [PendingUpload(key, upload_id, 0.0) for upload_id, (key, _) in self.bucket.uploads.items()]
+        start = f"{self.prefix}/" if self.prefix else ""
+        return [
+            PendingUpload(key.removeprefix(start), upload_id, time.time())
+            for upload_id, (key, _) in self.bucket.uploads.items()
+        ]
+
+
+class BulkMemoryBackend(MemoryBackend, BulkBackend, FileBackend):
+    """Uploads in bulk and downloads by means of its own."""
+
+    def put_many(self, uploads: Sequence[Upload], done: Callable[[Upload], None]) -> None:
+        self.bucket.note("bulk", str(len(uploads)))
+        for each in uploads:
+            self.put(each.path, each.source, each.content_type, each.digest)
+            done(each)
+
+    def get_file(self, stored: StoredObject, local_path: str, received: Callable[[int], None]) -> None:
+        self.bucket.note("get", stored.path)
+        with open(local_path, "wb") as file:
+            for chunk in self.read(stored.path, 0, None, stored.version):
+                file.write(chunk)
+                received(len(chunk))
+
+
+class PresigningMemoryBackend(MemoryBackend, PresigningBackend):
+    """Its presigned URLs name what they allow; nothing serves them."""
+
+    def presign_get(self, path: str, seconds: int) -> PresignedRequest:
+        return PresignedRequest(f"memory-get:{self.key(path)}?{seconds}")
+
+    def presign_put(self, path: str, seconds: int, content_type: str | None) -> PresignedRequest:
+        return PresignedRequest(f"memory-put:{self.key(path)}?{seconds}", (("Content-Type", content_type or ""),))
+
+    def presign_part(self, path: str, upload_id: str, number: int, seconds: int) -> PresignedRequest:
+        self.bucket.note("presign", path)
+        return PresignedRequest(f"memory-part:{self.key(path)}?{upload_id}&{number}&{seconds}")
 
 
 class MemoryRepository(EngineArtifactRepository):
     """`memory://<bucket>/<prefix>`; buckets live in `BUCKETS`."""
 
-    def make_backend(self, artifact_uri: str) -> MemoryBackend:
+    backend_class: type[WholeMemoryBackend] = MemoryBackend
+
+    def make_backend(self, artifact_uri: str) -> WholeMemoryBackend:
         uri = parse_uri(artifact_uri)
-        return MemoryBackend(BUCKETS.setdefault(uri.host, Bucket()), uri.path.strip("/"), uri.host)
+        return self.backend_class(BUCKETS.setdefault(uri.host, Bucket()), uri.path.strip("/"), uri.host)
 
     @property
     def bucket(self) -> Bucket:
         return self._engine.backend.bucket
+
+    @property
+    def backend(self) -> WholeMemoryBackend:
+        return self._engine.backend
+
+
+class WholeMemoryRepository(MemoryRepository):
+    backend_class = WholeMemoryBackend
+
+
+class StreamingMemoryBackend(WholeMemoryBackend):
+    streams = True
+
+
+class StreamingMemoryRepository(MemoryRepository):
+    backend_class = StreamingMemoryBackend
+
+
+class BulkMemoryRepository(MemoryRepository):
+    backend_class = BulkMemoryBackend
+
+
+class PresigningMemoryRepository(PresigningArtifactRepository):
+    """The repository whose backend presigns."""
+
+    def make_backend(self, artifact_uri: str) -> PresigningMemoryBackend:
+        uri = parse_uri(artifact_uri)
+        return PresigningMemoryBackend(BUCKETS.setdefault(uri.host, Bucket()), uri.path.strip("/"), uri.host)
+
+
+def nth(number: int, operation: str, error: BaseException) -> Callable[[str, str], None]:
+    """A hook for `Bucket.before` that raises the error at the nth call of the operation, and at no other."""
+    seen = itertools.count(1)
+
+    def raise_it(name: str, path: str) -> None:
+        if name == operation and next(seen) == number:
+            raise error
+
+    return raise_it
+
+
+def always(operation: str, error: Callable[[], BaseException]) -> Callable[[str, str], None]:
+    """A hook for `Bucket.before` that fails each call of the operation."""
+
+    def raise_it(name: str, path: str) -> None:
+        if name == operation:
+            raise error()
+
+    return raise_it

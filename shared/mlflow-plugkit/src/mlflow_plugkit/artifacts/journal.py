@@ -110,6 +110,7 @@ class Journal:
             _write(entry)
         except OSError as exc:
             logger.debug("no journal of uploads is kept: %s", exc)
+            self._kind = ""
             return replace(entry, file=None)
         return entry
 
@@ -197,7 +198,7 @@ def _read(file: Path) -> Entry | None:
         values = json.loads(file.read_text(encoding="utf-8"))
         host, pid, started = values.pop("owner")
         return Entry(**values, owner=(str(host), int(pid), float(started)), file=file)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # gone meanwhile, or not one of ours
 
 

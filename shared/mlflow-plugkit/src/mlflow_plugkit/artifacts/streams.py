@@ -11,6 +11,7 @@ from mlflow_plugkit.artifacts.backend import MEBIBYTE, Digest, MultipartBackend,
 from mlflow_plugkit.artifacts.checksums import hasher
 from mlflow_plugkit.artifacts.engine import Engine, gather
 from mlflow_plugkit.artifacts.multipart import Session, check_stored
+from mlflow_plugkit.artifacts.retries import CorruptTransferError
 from mlflow_plugkit.artifacts.uploads import upload_all
 from mlflow_plugkit.errors import mlflow_error
 
@@ -27,12 +28,16 @@ def upload_stream(engine: Engine, path: str, stream: BinaryIO, content_type: str
     first = read_exactly(stream, backend.part_size)
     if len(first) < backend.part_size:
         upload_all(engine, [Upload(path, Source(data=first), content_type)])
-    elif backend.streams:
+    elif backend.streams or isinstance(backend, MultipartBackend):
         with engine.applied(f"upload {path!r}"):
-            _put_stream(engine, path, first, stream, content_type)
-    elif isinstance(backend, MultipartBackend):
-        with engine.applied(f"upload {path!r}"):
-            _upload_parts(engine, backend, path, first, stream, content_type)
+            try:
+                if backend.streams:
+                    _put_stream(engine, path, first, stream, content_type)
+                elif isinstance(backend, MultipartBackend):
+                    _upload_parts(engine, backend, path, first, stream, content_type)
+            except CorruptTransferError:
+                engine.call(backend.delete_many, [path])
+                raise
     else:
         _spool(engine, path, first, stream, content_type)
 
@@ -69,7 +74,7 @@ def _upload_parts(
         with engine.parts.use() as pool:
             total = hasher(backend.checksum) if backend.checksum else None
             try:
-                size = 0
+                size, pending = 0, set[Future[Part]]()
                 while data:
                     if len(futures) == backend.max_parts:
                         raise _too_long(backend)
@@ -78,7 +83,7 @@ def _upload_parts(
                         total.update(data)
                     futures.append(pool.submit(session.put, len(futures) + 1, Source(data=data)))
                     del data  # the pool holds it until it is sent; a further reference would hold one part more
-                    _wait_for_room(futures)
+                    pending = _wait_for_room(pending | {futures[-1]})
                     data = read_exactly(stream, backend.part_size)
             except BaseException:
                 for future in futures:
@@ -94,15 +99,15 @@ def _upload_parts(
         raise
 
 
-def _wait_for_room(futures: list[Future[Part]]) -> None:
+def _wait_for_room(pending: set[Future[Part]]) -> set[Future[Part]]:
     """Wait until fewer than `PARTS_HELD` parts are held; raise the error of one that failed."""
     while True:
-        pending = [future for future in futures[-PARTS_HELD - 1 :] if not future.done()]
-        for future in futures[-PARTS_HELD - 1 :]:
-            if future.done():
-                future.result()
+        finished = {future for future in pending if future.done()}
+        for future in finished:
+            future.result()
+        pending = pending - finished
         if len(pending) < PARTS_HELD:
-            return
+            return pending
         wait(pending, return_when=FIRST_COMPLETED)
 
 
