@@ -1,0 +1,235 @@
+"""A real Slurm cluster on this machine, from Debian's packages: daemons in the foreground, ended by pid."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow_plugkit_testing.server import free_port
+
+NEEDED = ("sbatch", "slurmctld", "slurmd", "munged")
+NEEDED_FOR_ACCOUNTING = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
+SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+CONF = """\
+ClusterName=plugkit
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ctld}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+CredType=cred/munge
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2,kill_invalid_depend
+ReturnToService=2
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmdTimeout=5
+SlurmdParameters=config_overrides
+MessageTimeout=5
+KillWait=2
+MinJobAge=300
+NodeName=main NodeHostname={host} NodeAddr=127.0.0.1 Port={main} CPUs=64 RealMemory=16000 State=UNKNOWN
+NodeName=frail NodeHostname={host} NodeAddr=127.0.0.1 Port={frail} CPUs=2 RealMemory=16000 State=UNKNOWN
+PartitionName=debug Nodes=main Default=YES MaxTime=INFINITE State=UP
+PartitionName=frail Nodes=frail MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=frail MaxTime=INFINITE State=UP PriorityTier=10
+"""
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd}
+AccountingStoragePass={folder}/munge.sock
+"""
+DBD_CONF = """\
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.sock
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={dbd}
+SlurmUser={user}
+LogFile={folder}/slurmdbd.log
+PidFile={folder}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={sql}
+StorageUser=slurm
+StoragePass=p
+StorageLoc=slurm_acct_db
+"""
+
+
+def missing(accounting: bool) -> str:
+    """What is not there, as a reason to skip; "" where all is."""
+    programs = NEEDED + (NEEDED_FOR_ACCOUNTING if accounting else ())
+    absent = [program for program in programs if shutil.which(program, path=SBIN) is None]
+    packages = "slurm-wlm munge" + (" slurmdbd mariadb-server-core" if accounting else "")
+    return f"{', '.join(absent)} missing; install the Debian packages {packages}" if absent else ""
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "the condition") -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not hold within {seconds} seconds"
+        time.sleep(0.1)
+
+
+class Cluster:
+    """A controller, two nodes (`main`, and `frail` for what breaks nodes), and accounting where wanted."""
+
+    def __init__(self, *, accounting: bool) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        self.accounting = accounting
+        self.host = socket.gethostname().partition(".")[0]
+        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.conf = self.folder / "slurm.conf"
+        self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": SBIN}
+
+    def start(self) -> None:
+        ports = {name: free_port() for name in ("ctld", "main", "frail", "dbd", "sql")}
+        names = {"folder": self.folder, "host": self.host, "user": getpass.getuser(), **ports}
+        self.conf.write_text(CONF.format(**names) + (ACCOUNTING.format(**names) if self.accounting else ""))
+        (self.folder / "state").mkdir()
+        self._start_munge()
+        if self.accounting:
+            self._start_accounting(names)
+        self.start_controller()
+        for node in ("main", "frail"):
+            self.start_node(node)
+        self.wait_idle()
+
+    def _start_munge(self) -> None:
+        key = self.folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o600)
+        files = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        flags = [f"--{flag}={self.folder}/munge.{name}" for flag, name in files.items()]
+        self._daemon("munged", "--foreground", "--force", *flags)
+        until((self.folder / "munge.sock").exists, what="munged's socket")
+
+    def _start_accounting(self, names: dict[str, object]) -> None:
+        data = self.folder / "mysql"
+        same = ["--no-defaults", f"--datadir={data}", f"--user={getpass.getuser()}"]
+        install = [*same, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
+        self.run("mariadb-install-db", *install, timeout=120)
+        first = self.folder / "first.sql"
+        first.write_text("CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'p'; GRANT ALL ON *.* TO slurm@'127.0.0.1';")
+        sql = [f"--port={names['sql']}", "--bind-address=127.0.0.1", f"--socket={self.folder}/sql.sock"]
+        calm = ["--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve", f"--pid-file={self.folder}/sql.pid"]
+        self._daemon("mariadbd", *same, *sql, *calm, f"--init-file={first}")
+        until(lambda: _listens(int(str(names["sql"]))), 60, "mariadbd listens")
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(DBD_CONF.format(**names))
+        conf.chmod(0o600)
+        self._daemon("slurmdbd", "-D")
+        until(lambda: _listens(int(str(names["dbd"]))), 60, "slurmdbd listens")
+        until(lambda: self.run("sacctmgr", "-i", "add", "cluster", "plugkit", check=False).returncode == 0, 30)
+
+    def _daemon(self, *argv: str) -> None:
+        name = " ".join([argv[0], *(a for a in argv[-1:] if a in ("main", "frail"))])
+        with (self.folder / f"{name}.out").open("ab") as output:
+            self.daemons[name] = subprocess.Popen(
+                argv,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def start_controller(self) -> None:
+        self._daemon("slurmctld", "-D")
+        until(lambda: self.run("scontrol", "ping", check=False).returncode == 0, what="slurmctld answers")
+
+    def start_node(self, node: str) -> None:
+        self._daemon("slurmd", "-D", "-N", node)
+
+    def stop_controller(self) -> None:
+        self._end("slurmctld")
+
+    def kill_node(self, node: str) -> None:
+        """End a node's daemon and everything of its jobs, as a power failure does."""
+        self._end(f"slurmd {node}", signal.SIGKILL)
+        for pid in self._of_us(f"SLURMD_NODENAME={node}", f"spool-{node}", f"slurmd-{node}"):
+            os.kill(pid, signal.SIGKILL)
+
+    def wait_idle(self) -> None:
+        def idle() -> bool:
+            shown = self.run("sinfo", "-h", "-N", "-o", "%N %T", check=False).stdout.split("\n")
+            return {line for line in shown if line} == {"main idle", "frail idle"}
+
+        until(idle, 60, "all nodes are idle")
+
+    def run(self, *argv: str, timeout: float = 30, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            argv,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert not (check and done.returncode), f"{argv}: {done.stdout}{done.stderr}"
+        return done
+
+    def _end(self, name: str, how: int = signal.SIGTERM) -> None:
+        daemon = self.daemons.pop(name)
+        daemon.send_signal(how)
+        try:
+            daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait(10)
+
+    def _of_us(self, *marks: str) -> list[int]:
+        """Processes with this cluster's configuration in their environment, and one of the marks."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(self.conf).encode() in text and (not marks or any(mark.encode() in text for mark in marks)):
+                found.append(int(entry.name))
+        return found
+
+    def stop(self) -> None:
+        """End everything: jobs, daemons, and steps that lost their daemon."""
+        if "slurmctld" in self.daemons:
+            self.run("scancel", "--user", getpass.getuser(), check=False)
+        for name in reversed(list(self.daemons)):
+            self._end(name)
+        for pid in self._of_us("slurmstepd", "SLURM_JOB_ID="):
+            if pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
