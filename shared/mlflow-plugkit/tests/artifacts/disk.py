@@ -32,7 +32,7 @@ DELAY_VARIABLE = "DISK_PART_SECONDS"
 
 
 class DiskBackend(MultipartBackend):
-    """Objects under `<folder>/objects`, parts under `<folder>/uploads/<id>`; each part takes as long as the variable says."""
+    """Objects under `<folder>/objects`, parts under `<folder>/uploads/<id>`; a part takes the variable's seconds."""
 
     errors = ErrorTable("Disk", [ErrorRow("builtins.ConnectionError", "TEMPORARILY_UNAVAILABLE")])
     part_size = 64 * 1024

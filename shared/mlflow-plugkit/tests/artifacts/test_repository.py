@@ -34,7 +34,8 @@ def test_base_import_stays_light() -> None:
     """The engine and what it needs are imported by those who use it."""
     code = (
         "import sys, mlflow_plugkit, mlflow_plugkit.uri; "
-        "wrong = {'tenacity', 'psutil', 'fastcrc', 'platformdirs', 'mlflow', 'mlflow_plugkit.artifacts'} & set(sys.modules); "
+        "heavy = {'tenacity', 'psutil', 'fastcrc', 'platformdirs', 'mlflow', 'mlflow_plugkit.artifacts'}; "
+        "wrong = heavy & set(sys.modules); "
         "assert not wrong, wrong"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -93,11 +94,9 @@ def test_a_pipe_is_refused_rather_than_waited_for(
     repository: MemoryRepository, tmp_path: Path, whole_folder: bool
 ) -> None:
     os.mkfifo(write(tmp_path, "a.txt") / "pipe")
+    call = repository.log_artifacts if whole_folder else repository.log_artifact
     with pytest.raises(MlflowException, match="regular file"):
-        if whole_folder:
-            repository.log_artifacts(str(tmp_path))
-        else:
-            repository.log_artifact(str(tmp_path / "pipe"))
+        call(str(tmp_path if whole_folder else tmp_path / "pipe"))
     assert not repository.bucket.calls
 
 

@@ -76,11 +76,14 @@ def test_streams_of_any_length_arrive(uri: str, kind: type[MemoryRepository], si
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_a_source_that_breaks_leaves_nothing(uri: str, kind: type[MemoryRepository], until: int, way: str) -> None:
     repository = kind(uri)
+    log = repository.log_artifact_from_stream
+    log_async = repository.log_artifact_from_async_stream
+    calls = {
+        "sync": lambda: log(Dribble(LARGE, until), "file.bin", "s"),
+        "async": lambda: asyncio.run(log_async(chunks_of(LARGE, until=until), "file.bin", "s")),
+    }
     with pytest.raises(ConnectionResetError):
-        if way == "sync":
-            repository.log_artifact_from_stream(Dribble(LARGE, until), "file.bin", "s")
-        else:
-            asyncio.run(repository.log_artifact_from_async_stream(chunks_of(LARGE, until=until), "file.bin", "s"))
+        calls[way]()
     assert not repository.bucket.objects
     assert not repository.bucket.uploads
 

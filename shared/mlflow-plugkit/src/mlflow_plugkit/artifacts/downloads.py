@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from io import FileIO
 
 from mlflow_plugkit.artifacts.backend import FileBackend, StoredObject
 from mlflow_plugkit.artifacts.engine import Engine, StoppedError, gather
-from mlflow_plugkit.artifacts.progress import Progress, of_bytes
+from mlflow_plugkit.artifacts.progress import NONE, Progress, of_bytes
 from mlflow_plugkit.artifacts.retries import CorruptTransferError, TransferError
 from mlflow_plugkit.artifacts.verification import RangeDigests, verify_file
 from mlflow_plugkit.errors import mlflow_error
@@ -46,9 +47,10 @@ def download(engine: Engine, path: str, local_path: str, known: StoredObject | N
                     raise
                 stored = again
         os.replace(draft, local_path)
-    finally:
+    except BaseException:
         with suppress(FileNotFoundError):
             os.remove(draft)
+        raise
 
 
 def _head(engine: Engine, path: str) -> StoredObject:
@@ -69,7 +71,8 @@ def _look_again(engine: Engine, stored: StoredObject, error: Exception) -> Store
 
 def _fetch(engine: Engine, stored: StoredObject, draft: str) -> None:
     backend = engine.backend
-    with of_bytes(stored.path, stored.size, backend.part_size, "Downloading") as progress:
+    is_small = stored.size < backend.multipart_threshold
+    with nullcontext(NONE) if is_small else of_bytes(stored.path, stored.size, "Downloading") as progress:
         if isinstance(backend, FileBackend):
             engine.call(backend.get_file, stored, draft, progress.add)
             verify_file(stored, draft)
@@ -91,51 +94,57 @@ class _Ranges:
         self._digests = RangeDigests(stored, self._ranges, draft)
 
     def fetch(self) -> None:
-        descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.close(descriptor)
-        os.truncate(self._draft, self._stored.size)
         numbers = range(len(self._ranges))
-        if self._in_parallel and len(numbers) > 1:
-            with self._engine.parts.use() as pool:
-                gather([pool.submit(self._fetch_within_budget, number) for number in numbers], self._stop)
-        else:
-            for number in numbers:
-                self._fetch_range(number)
+        with open(self._draft, "wb", buffering=0) as file:
+            if self._in_parallel and len(numbers) > 1:
+                file.truncate(self._stored.size)
+                with self._engine.parts.use() as pool:
+                    gather([pool.submit(self._fetch_apart, number) for number in numbers], self._stop)
+            else:
+                for number in numbers:
+                    self._fetch_range(number, file)
         self._digests.verify()
 
-    def _fetch_within_budget(self, number: int) -> None:
-        with self._engine.memory.take(self._ranges[number][1]):
-            self._fetch_range(number)
+    def _fetch_apart(self, number: int) -> None:
+        start, length = self._ranges[number]
+        with self._engine.memory.take(length), open(self._draft, "r+b", buffering=0) as file:
+            file.seek(start)
+            self._fetch_range(number, file)
 
-    def _fetch_range(self, number: int) -> None:
+    def _fetch_range(self, number: int, file: FileIO) -> None:
         (start, length), done = self._ranges[number], 0
         total = self._digests.hasher_of(number)
-        with open(self._draft, "r+b", buffering=0) as file:
-            file.seek(start)
 
-            def read_on() -> None:
-                nonlocal done
-                if self._stored.verified_by_read:
-                    done = file.seek(start) - start
-                path, version = self._stored.path, self._stored.version
-                for chunk in self._engine.backend.read(path, start + done, length - done, version):
-                    if self._stop.is_set():
-                        raise StoppedError
-                    if done + len(chunk) > length:
-                        raise CorruptTransferError(f"{path!r} came with more bytes than are stored")
-                    file.write(chunk)
-                    done += len(chunk)
-                    if total is not None:
-                        total.update(chunk)
-                    self._progress.add(len(chunk))
-                if done < length:
-                    raise TransferError(f"the connection ended {length - done} bytes before the end of {path!r}")
+        def read_on() -> None:
+            nonlocal done
+            if self._stored.verified_by_read:
+                done = file.seek(start) - start
+            path, version = self._stored.path, self._stored.version
+            for chunk in self._engine.backend.read(path, start + done, length - done, version):
+                if self._stop.is_set():
+                    raise StoppedError
+                if done + len(chunk) > length:
+                    raise CorruptTransferError(f"{path!r} came with more bytes than are stored")
+                write_all(file, chunk)
+                done += len(chunk)
+                if total is not None:
+                    total.update(chunk)
+                self._progress.add(len(chunk))
+            if done < length:
+                raise TransferError(f"the connection ended {length - done} bytes before the end of {path!r}")
 
-            while done < length:
-                before = done
-                try:
-                    self._engine.call(read_on)
-                except Exception as error:
-                    if done - before < ENOUGH or not self._engine.retries.may_help(error):
-                        raise
+        while done < length:
+            before = done
+            try:
+                self._engine.call(read_on)
+            except Exception as error:
+                if done - before < ENOUGH or not self._engine.retries.may_help(error):
+                    raise
         self._digests.finish(number)
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write all of it: an unbuffered file may take less at once."""
+    written = file.write(data)
+    while written < len(data):
+        written += file.write(memoryview(data)[written:])

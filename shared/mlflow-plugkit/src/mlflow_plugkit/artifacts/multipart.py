@@ -134,7 +134,7 @@ def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, sto
     session = Session(engine, backend, each.path, each.content_type, each.digest, step, fingerprint(each.source))
     try:
         session.open()
-        with of_bytes(each.path, size, session.part_size, "Uploading") as progress, engine.parts.use() as pool:
+        with of_bytes(each.path, size, "Uploading") as progress, engine.parts.use() as pool:
 
             def send(number: int, source: Source) -> Part:
                 if stop.is_set():

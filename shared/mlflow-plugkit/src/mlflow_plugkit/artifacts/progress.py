@@ -42,6 +42,10 @@ class Progress:
         self._bar.update()
 
 
+#: Shows nothing.
+NONE = Progress(None)
+
+
 @contextmanager
 def of_files(total: int, verb: str) -> Iterator[Progress]:
     """The bar of a folder's files, as MLflow shows one."""
@@ -52,9 +56,9 @@ def of_files(total: int, verb: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def of_bytes(path: str, size: int, step: int, verb: str) -> Iterator[Progress]:
+def of_bytes(path: str, size: int, verb: str) -> Iterator[Progress]:
     """The bar of a large file's parts; MLflow shows one from 500 MB on."""
-    with ArtifactProgressBar.chunks(size, f"{verb} {path}", step) as bar:
+    with ArtifactProgressBar.chunks(size, f"{verb} {path}", 0) as bar:
         progress = Progress(bar)
         yield progress
         progress.finish()

@@ -44,7 +44,19 @@ class Retries:
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """Call it; raise its last error when no attempt succeeded."""
-        return self._retrying(function, *args)
+        try:
+            return function(*args)  # tenacity's machinery costs as much as a small file: it begins at the first error
+        except Exception as error:
+            if not self.may_help(error):
+                raise
+            first = [error]
+
+        def again() -> T:
+            if first:
+                raise first.pop()
+            return function(*args)
+
+        return self._retrying(again)
 
     def may_help(self, error: BaseException) -> bool:
         """Whether the error may be gone at the next attempt."""
