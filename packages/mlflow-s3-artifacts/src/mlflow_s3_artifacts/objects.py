@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_plugkit.artifacts.backend import Digest, Source, StoredObject
-from mlflow_plugkit.artifacts.retries import TransferError
+from mlflow_plugkit.artifacts.retries import CorruptTransferError
 from mlflow_s3_artifacts.errors import TRANSIENT, TRANSIENT_STATUS, status_of
 
 #: User metadata that holds the CRC32C of the whole content, as 8 hexadecimal digits.
 CRC_METADATA = "plugkit-crc32c"
-_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _CRC = re.compile(r"[0-9a-f]{8}")
 _CHUNK = 1024 * 1024
 
@@ -47,7 +47,7 @@ def md5_of_etag(headers: Mapping[str, str]) -> str | None:
     """
     encryption = headers.get("x-amz-server-side-encryption", "")
     encrypted = encryption.startswith("aws:") or "x-amz-server-side-encryption-customer-algorithm" in headers
-    match = _MD5_ETAG.fullmatch(headers.get("etag", ""))
+    match = MD5_ETAG.fullmatch(headers.get("etag", ""))
     return match[1] if match and not encrypted else None
 
 
@@ -73,13 +73,16 @@ def check_answer(path: str, source: Source, headers: Mapping[str, str]) -> None:
     """Compare the answer to an upload with what was sent, where the service has not said that it checked.
 
     Raises:
-        TransferError: the ETag is the MD5 of something else.
+        CorruptTransferError: the ETag is the MD5 of something else.
     """
-    if "x-amz-checksum-crc32c" in headers or not source.rewindable:
-        return
-    stored = md5_of_etag(headers)
-    if stored and stored != _md5(source).hexdigest():
-        raise TransferError(f"{path!r}: the service stored something else than was sent")
+    if "x-amz-checksum-crc32c" not in headers and is_other_content(source, headers):
+        raise CorruptTransferError(f"the service stored something else as {path!r} than was sent")
+
+
+def is_other_content(source: Source, headers: Mapping[str, str]) -> bool:
+    """Whether the ETag is the MD5 of something else; False where it is no MD5."""
+    stored = md5_of_etag(headers) if source.rewindable else None
+    return stored is not None and stored != _md5(source).hexdigest()
 
 
 def _md5(source: Source) -> Any:

@@ -9,7 +9,7 @@ from mlflow_plugkit.errors import mlflow_error
 from mlflow_s3_artifacts.settings import PREFIX, S3Settings
 
 # What obstore can say with each upload; the rest is boto3's.
-_OBSTORE_ARGS = {"ServerSideEncryption", "SSEKMSKeyId", "StorageClass"}
+_OBSTORE_ARGS = {"ServerSideEncryption", "SSEKMSKeyId"}
 
 
 def choose_backend(settings: S3Settings) -> Backend:
@@ -39,6 +39,4 @@ def _reason_against_obstore(settings: S3Settings) -> str | None:
         return f"the upload arguments {', '.join(beyond)}"
     if settings.upload_check == "md5":
         return f"{PREFIX}UPLOAD_CHECK=md5"
-    if settings.location.scheme == "s3" and not settings.endpoint:
-        return "Amazon endpoints that boto3 chooses"
     return None

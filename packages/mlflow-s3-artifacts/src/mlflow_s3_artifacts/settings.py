@@ -24,12 +24,14 @@ _LENIENT_BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,61}[A-Za-
 
 @dataclass(frozen=True, kw_only=True)
 class S3Settings(Settings):
-    """`s3+https://endpoint[:port]/bucket/prefix`, `s3+http://…`, or `s3://bucket/prefix` where that was taken over."""
+    """`s3+https://endpoint[:port]/bucket/prefix`, `s3+http://...`, or `s3://bucket/prefix` where that is taken over."""
 
     schemes: ClassVar[tuple[str, ...]] = ("s3+https", "s3+http", "s3")
 
     region: str | None = option(
-        None, env=f"{PREFIX}REGION", help="Region to sign for. Without it the profile's, `AWS_DEFAULT_REGION`, `us-east-1`."
+        None,
+        env=f"{PREFIX}REGION",
+        help="Region to sign for. Without it the profile's, `AWS_DEFAULT_REGION`, `us-east-1`.",
     )
     addressing_style: Literal["auto", "path", "virtual"] = option(
         "auto",
@@ -207,7 +209,9 @@ class S3Settings(Settings):
         if uri.scheme != "s3" and not uri.host:
             raise mlflow_error(f"{uri} names no endpoint. Write it as {uri.scheme}://endpoint[:port]/bucket/prefix.")
         if uri.scheme == "s3" and uri.port is not None:
-            raise mlflow_error(f"{uri} has a port, but s3:// names a bucket. Use s3+https://endpoint:port/bucket/prefix.")
+            raise mlflow_error(
+                f"{uri} has a port, but s3:// names a bucket. Use s3+https://endpoint:port/bucket/prefix."
+            )
         if not bucket:
             form = "s3://bucket/prefix" if uri.scheme == "s3" else f"{uri.scheme}://endpoint[:port]/bucket/prefix"
             raise mlflow_error(f"{uri} names no bucket. Write it as {form}.")

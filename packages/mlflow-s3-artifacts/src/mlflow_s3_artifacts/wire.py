@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
-from mlflow_plugkit.artifacts.backend import Page, Source, StoredObject
+from mlflow_plugkit.artifacts.backend import Digest, Page, Source, StoredObject
 from mlflow_s3_artifacts.client import Connection
+from mlflow_s3_artifacts.objects import MD5_ETAG
 
 SECONDS = 3600
 _BLOCK = 256 * 1024
@@ -38,12 +39,19 @@ def upload(connection: Connection, operation: str, arguments: Mapping[str, Any],
     return _succeeded(response, operation)[0]
 
 
-def list_page(connection: Connection, arguments: Mapping[str, Any], cut: int) -> Page:
-    """One page of `list_objects_v2`; `cut` characters of each key, the root's prefix, are left out."""
+def list_page(connection: Connection, arguments: Mapping[str, Any], cut: int, md5_etags: bool) -> Page:
+    """One page of `list_objects_v2`.
+
+    Args:
+        connection: to the service.
+        arguments: boto3's.
+        cut: characters of each key, the root's prefix, that are left out.
+        md5_etags: whether an ETag that looks like an MD5 may be taken for one (see `objects.md5_of_etag`).
+    """
     headers = signed_headers(connection, "list_objects_v2", arguments)
     url = presigned(connection, "list_objects_v2", dict(arguments) | {"EncodingType": "url"}, SECONDS)
     _, content = _succeeded(_send(connection, "GET", url, headers), "list_objects_v2")
-    return _parse_page(content, cut)
+    return _parse_page(content, cut, md5_etags)
 
 
 def presigned(connection: Connection, operation: str, arguments: Mapping[str, Any], seconds: int) -> str:
@@ -67,7 +75,7 @@ def signed_headers(connection: Connection, operation: str, arguments: Mapping[st
 
 
 def client_error(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-    """botocore's ClientError for an answer that it did not see itself."""
+    """Make botocore's ClientError for an answer that it did not see itself."""
     from botocore.exceptions import ClientError
 
     text = body.decode(errors="replace")
@@ -91,7 +99,7 @@ def _succeeded(response: Any, operation: str) -> tuple[Mapping[str, str], bytes]
     return headers, content
 
 
-def _parse_page(content: bytes, cut: int) -> Page:
+def _parse_page(content: bytes, cut: int, md5_etags: bool) -> Page:
     from botocore.compat import unquote_str
     from botocore.parsers import ResponseParserError
 
@@ -108,11 +116,13 @@ def _parse_page(content: bytes, cut: int) -> Page:
         decoded = unquote_str(text or "") if encoded else text or ""
         return str(decoded)[cut:]
 
-    key, size, etag = f"{space}Key", f"{space}Size", f"{space}ETag"
-    objects = [
-        StoredObject(name(entry.findtext(key)), int(entry.findtext(size) or 0), entry.findtext(etag))
-        for entry in root.iterfind(f"{space}Contents")
-    ]
+    def stored(entry: ElementTree.Element) -> StoredObject:
+        etag = entry.findtext(f"{space}ETag")
+        match = MD5_ETAG.fullmatch(etag) if etag and md5_etags else None
+        digest = Digest("md5", match[1]) if match else None
+        return StoredObject(name(entry.findtext(f"{space}Key")), int(entry.findtext(f"{space}Size") or 0), etag, digest)
+
+    objects = [stored(entry) for entry in root.iterfind(f"{space}Contents")]
     folders = [name(entry.findtext(f"{space}Prefix")) for entry in root.iterfind(f"{space}CommonPrefixes")]
     more = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken") if more else None
