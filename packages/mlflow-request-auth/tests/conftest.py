@@ -11,12 +11,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mlflow_plugkit_testing.auth import without_credentials  # noqa: E402 # the line above makes the next importable
-from mlflow_plugkit_testing.recording import RecordingServer  # noqa: E402
-from real_kdc import Kdc  # noqa: E402
-from real_oidc import SECRET, OidcProvider  # noqa: E402
+from real_kdc import Kdc
+from real_oidc import SECRET, OidcProvider
 
-from mlflow_request_auth import selection  # noqa: E402
+from mlflow_plugkit_testing.auth import without_credentials  # the line above makes the next importable
+from mlflow_plugkit_testing.recording import RecordingServer
+from mlflow_request_auth import selection
 
 
 @pytest.fixture(autouse=True)

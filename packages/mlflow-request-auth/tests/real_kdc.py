@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from mlflow_plugkit_testing.server import free_port
 from real_oidc import missing, wait_until
+
+from mlflow_plugkit_testing.server import free_port
 
 REALM = "TEST.LOCAL"
 PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "kinit")
@@ -82,9 +83,7 @@ class Kdc:
         return cache
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [_program(program), *arguments], env=self.env, check=True, capture_output=True, timeout=60
-        )
+        subprocess.run([_program(program), *arguments], env=self.env, check=True, capture_output=True, timeout=60)
 
     def _listens(self) -> bool:
         with socket.socket() as probe:

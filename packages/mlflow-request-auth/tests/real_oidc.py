@@ -19,8 +19,9 @@ from urllib.parse import urljoin
 import pytest
 import requests
 from filelock import FileLock
-from mlflow_plugkit_testing.server import free_port
 from platformdirs import user_cache_path
+
+from mlflow_plugkit_testing.server import free_port
 
 SOURCES = Path(__file__).parent / "oidc"
 SECRET = "s3cret-of/the+client%20"
@@ -120,7 +121,7 @@ class OidcProvider:
         reader = threading.Thread(target=lambda: heard.append(out.readline()), daemon=True)
         reader.start()
         reader.join(30)
-        assert heard and heard[0].strip() == "listening", "the OpenID Connect provider did not start"
+        assert [line.strip() for line in heard] == ["listening"], "the OpenID Connect provider did not start"
 
     def stop(self) -> None:
         process, self.process = self.process, None

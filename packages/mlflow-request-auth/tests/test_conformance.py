@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+from real_kdc import Kdc
+from real_oidc import SECRET, OidcProvider
+
 from mlflow_plugkit_testing.auth import Credentials, RequestAuthProviderConformance, rival_credentials
 from mlflow_plugkit_testing.providers import registered_provider
 from mlflow_plugkit_testing.recording import RecordingServer
-from real_oidc import SECRET, OidcProvider
-from real_kdc import Kdc
-
 from mlflow_request_auth import selection
 
 TOKEN = "a-token-of-somebody-else-31"
@@ -23,7 +22,6 @@ TOKEN = "a-token-of-somebody-else-31"
 
 class _Suite(RequestAuthProviderConformance):
     """The tracking server is the kit's; what the process keeps is dropped between rules."""
-
 
     def reset(self) -> None:
         selection.forget()
@@ -88,7 +86,8 @@ class TestProfiles(_Suite):
     @pytest.fixture
     def configured(self, server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Credentials:
         (tmp_path / "token").write_text(TOKEN)
-        table = f'[hosts."127.0.0.1:{server.port}"]\nauth = "token-file"\ntoken_file = {json.dumps(str(tmp_path / "token"))}'
+        path = json.dumps(str(tmp_path / "token"))
+        table = f'[hosts."127.0.0.1:{server.port}"]\nauth = "token-file"\ntoken_file = {path}'
         (tmp_path / "profiles.toml").write_text(table)
         monkeypatch.setenv("MLFLOW_AUTH_PROFILES", str(tmp_path / "profiles.toml"))
         return Credentials(secrets=(TOKEN,), value=f"Bearer {TOKEN}")
@@ -106,7 +105,7 @@ class TestKerberos(_Suite):
     @pytest.fixture
     def configured(
         self, server: RecordingServer, kdc: Kdc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> Iterator[Credentials]:
+    ) -> Credentials:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         monkeypatch.setenv("MLFLOW_AUTH_KERBEROS_HOST", "localhost")
         monkeypatch.setenv("KRB5_CONFIG", str(kdc.config))
@@ -115,11 +114,11 @@ class TestKerberos(_Suite):
 
 
 @pytest.fixture
-def everything(server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingServer]:
+def everything(server: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordingServer:
     """The tracking server, with a token file as the provider's credentials."""
     (tmp_path / "token").write_text(TOKEN)
     monkeypatch.setenv("MLFLOW_AUTH_TOKEN_FILE", str(tmp_path / "token"))
-    yield server
+    return server
 
 
 NETRC = "Basic " + base64.b64encode(b"rival:rival").decode()

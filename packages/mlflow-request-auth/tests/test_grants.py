@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import threading
@@ -19,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from mlflow.exceptions import MlflowException
-from mlflow_plugkit_testing.recording import Answer, RecordingServer
 from real_oidc import CLIENTS, SECRET, Browser, OidcProvider
 
+from mlflow_plugkit_testing.recording import Answer, RecordingServer
 from mlflow_request_auth import client_auth, oauth2, selection
 from mlflow_request_auth.login import browser_login, device_login
 from mlflow_request_auth.settings import OAuth2Settings
@@ -97,7 +96,9 @@ def test_private_key_jwt(
     """The key may have a passphrase, which comes from a file; the second token has an assertion of its own."""
     (tmp_path / "key.pem").write_bytes(pem(KEYS[kind][0], PASSPHRASE))
     (tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
-    configure(client_id=kind, client_key=str(tmp_path / "key.pem"), client_key_passphrase_file=str(tmp_path / "passphrase"))
+    configure(
+        client_id=kind, client_key=str(tmp_path / "key.pem"), client_key_passphrase_file=str(tmp_path / "passphrase")
+    )
     first = ask(server)
     assert oidc.is_active(first)
     server.answer(Answer(401))
@@ -156,7 +157,8 @@ def test_mutual_tls_client_authentication(
     (tmp_path / "client.key").write_bytes(pem(key, PASSPHRASE))
     entry = {
         "client_id": "mtls", "grant_types": ["client_credentials"], "redirect_uris": [], "response_types": [],
-        "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "training.example", "scope": "mlflow",
+        "token_endpoint_auth_method": "tls_client_auth", "tls_client_auth_san_dns": "training.example",
+        "scope": "mlflow",
     }  # fmt: skip
     files = {"cert": "server.pem", "key": "server.key", "ca": "ca.pem"}
     with OidcProvider([entry], tls={name: str(tmp_path / file) for name, file in files.items()}) as provider:
@@ -201,7 +203,10 @@ def test_an_expired_foreign_token_is_explained(
 ) -> None:
     (tmp_path / "projected").write_text(signed(oidc.issuer, "training", life=-100))
     configure(
-        client_id="exchange", client_secret=SECRET, grant="token_exchange", subject_token_file=str(tmp_path / "projected")
+        client_id="exchange",
+        client_secret=SECRET,
+        grant="token_exchange",
+        subject_token_file=str(tmp_path / "projected"),
     )
     with pytest.raises(MlflowException, match="renew the token file"):
         ask(server)
@@ -269,7 +274,7 @@ def test_without_a_login_the_script_stops_at_once(server: RecordingServer, confi
     """No prompt and no browser in the middle of a training job."""
     configure(client_id="laptop", grant="device_code")
     start = time.monotonic()
-    with pytest.raises(MlflowException, match="Nobody is logged in. Run `mlflow-auth login`"):
+    with pytest.raises(MlflowException, match=r"Nobody is logged in\. Run `mlflow-auth login`"):
         ask(server)
     assert time.monotonic() - start < 2
     assert not server.requests
@@ -329,7 +334,7 @@ def test_a_token_file_is_private(server: RecordingServer, configure: Any, tmp_pa
     (file,) = (tmp_path / "tokens").glob("*.json")
     assert oct(file.stat().st_mode)[-3:] == "600"
     assert oct(file.parent.stat().st_mode)[-3:] == "700"
-    assert json.loads(file.read_text())["expires_at"] > datetime.datetime.now().timestamp()
+    assert json.loads(file.read_text())["expires_at"] > time.time()
     file.chmod(0o644)
     selection.forget()
     with pytest.raises(MlflowException, match="can be read by others"):

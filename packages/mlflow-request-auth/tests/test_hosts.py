@@ -11,8 +11,8 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_plugkit_testing.recording import Answer, RecordingServer, redirect
 
+from mlflow_plugkit_testing.recording import Answer, RecordingServer, redirect
 from mlflow_request_auth.hosts import Origin, is_listed, keeps_credentials, matches, origin_of
 
 KEY = "an-api-key-5e8f"
@@ -182,9 +182,7 @@ def test_giant_headers_end_in_an_error(keyed: RecordingServer) -> None:
         ask()
 
 
-def test_a_dripping_refusal_does_not_hold_up(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_dripping_refusal_does_not_hold_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A 401 whose body never ends: it is not read before the request is sent again."""
     (tmp_path / "token").write_text("first-token-in-file")
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "token-file")

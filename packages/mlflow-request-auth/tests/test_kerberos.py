@@ -9,8 +9,9 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_plugkit_testing.auth import send
 from real_kdc import Kdc, NegotiatingServer
+
+from mlflow_plugkit_testing.auth import send
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from real_oidc import SECRET, OidcProvider, wait_until
+
 from mlflow_plugkit_testing.auth import send
 from mlflow_plugkit_testing.recording import Answer, RecordingServer
 from mlflow_plugkit_testing.server import plugin_env
-from real_oidc import SECRET, OidcProvider, wait_until
-
-from mlflow_request_auth import selection
+from mlflow_request_auth.oauth2 import OAuth2Client
 from mlflow_request_auth.settings import OAuth2Settings
 from mlflow_request_auth.source import TokenSource, Unavailable
 from mlflow_request_auth.store import FileStore, MemoryStore
@@ -97,13 +97,9 @@ def test_a_refused_secret_is_tried_once_by_a_crowd(
     server: RecordingServer, own: OidcProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two hundred attempts with a wrong secret would lock the account."""
-    from mlflow_request_auth import oauth2
-
     attempts: list[int] = []
-    ask_once = oauth2.OAuth2Client._ask
-    monkeypatch.setattr(
-        oauth2.OAuth2Client, "_ask", lambda *arguments: (attempts.append(1), ask_once(*arguments))[1]
-    )
+    ask_once = OAuth2Client._ask
+    monkeypatch.setattr(OAuth2Client, "_ask", lambda *arguments: (attempts.append(1), ask_once(*arguments))[1])
     monkeypatch.setenv("MLFLOW_AUTH_CLIENT_SECRET", "wrong-secret-wrong-secret")
     with ThreadPoolExecutor(20) as pool:
         failures = [pool.submit(ask, server).exception(30) for _ in range(20)]
@@ -285,15 +281,18 @@ def test_processes_share_one_token(server: RecordingServer, own: OidcProvider, t
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_forked_in_the_middle_of_a_renewal_goes_on(server: RecordingServer, own: OidcProvider) -> None:
+def test_a_child_forked_in_the_middle_of_a_renewal_goes_on(
+    server: RecordingServer, own: OidcProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A DataLoader worker: the lock that another thread held at the fork is not held in the child."""
+    inside, fetch = threading.Event(), OAuth2Client.fetch
+    monkeypatch.setattr(OAuth2Client, "fetch", lambda *arguments: (inside.set(), fetch(*arguments))[1])
+    monkeypatch.setenv("MLFLOW_AUTH_TIMEOUT", "20")
     own.freeze()
-    os.environ["MLFLOW_AUTH_TIMEOUT"] = "20"
     try:
         with ThreadPoolExecutor(1) as pool:
             stuck = pool.submit(ask, server)
-            wait_until(lambda: selection._made.get("oauth2") is not None)
-            time.sleep(0.3)  # the thread is in its token request, with the lock
+            assert inside.wait(10)
             child = os.fork()
             if child == 0:
                 code = 1
@@ -315,7 +314,6 @@ def test_a_child_forked_in_the_middle_of_a_renewal_goes_on(server: RecordingServ
             stuck.result(30)
     finally:
         own.thaw()
-        del os.environ["MLFLOW_AUTH_TIMEOUT"]
 
 
 def ask_in_child(server: RecordingServer) -> bool:

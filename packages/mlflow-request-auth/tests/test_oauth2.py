@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow_plugkit_testing.recording import Answer, RecordingServer
 from real_oidc import SECRET, OidcProvider
 
+from mlflow_plugkit_testing.recording import Answer, RecordingServer
 from mlflow_request_auth import selection
 
 

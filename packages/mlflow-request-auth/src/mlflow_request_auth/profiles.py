@@ -56,11 +56,10 @@ class Profiles:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as exc:
             raise mlflow_error(
-                f"MLFLOW_TRACKING_AUTH=profiles: the file {str(path)!r} cannot be read: {exc.strerror}. Name one in "
-                "MLFLOW_AUTH_PROFILES."
+                f"The profiles file {str(path)!r} cannot be read: {exc.strerror}. Name one in MLFLOW_AUTH_PROFILES."
             ) from None
         except ValueError as exc:
-            raise mlflow_error(f"MLFLOW_TRACKING_AUTH=profiles: {str(path)!r} is no TOML: {exc}.") from None
+            raise mlflow_error(f"The profiles file {str(path)!r} is no TOML: {exc}.") from None
         hosts = data.get("hosts")
         if not isinstance(hosts, dict) or set(data) != {"hosts"}:
             raise mlflow_error(f'{str(path)!r} must hold tables [hosts."host"], and nothing else.')
@@ -80,8 +79,8 @@ class Profiles:
         host = self.find(origin)
         if host is None:
             raise mlflow_error(
-                f"MLFLOW_TRACKING_AUTH=profiles: {self.path} has no table for {origin}; the request was not sent. Add "
-                f'[hosts."{origin.host}"], with auth = "none" if the server wants no credentials.',
+                f"The profiles file {str(self.path)!r} has no table for {origin}; the request was not sent. Add "
+                f'[hosts."{origin.host}"], with the provider "none" if the server wants no credentials.',
                 "PERMISSION_DENIED",
             )
         name, variables = self.hosts[host]
@@ -100,7 +99,9 @@ def _table(path: Path, host: str, table: Any) -> tuple[str, dict[str, str]]:
     if origin_of(f"https://{host}") is None or any(c in host for c in "/@*"):
         raise mlflow_error(f"{place}: write the host as `host` or `host:port`.")
     if not isinstance(table, dict) or not isinstance(table.get("auth"), str):
-        raise mlflow_error(f'{place}: say which provider in auth = "...": {", ".join([*PROVIDERS, "none"])}.')
+        raise mlflow_error(
+            f"{place}: its key `auth` must name a provider; there are {', '.join([*PROVIDERS, 'none'])}."
+        )
     name = table["auth"]
     if name == "none":
         return name, {}

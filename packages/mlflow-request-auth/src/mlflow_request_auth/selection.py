@@ -111,7 +111,7 @@ def credential_from(name: str, environ: Mapping[str, str]) -> Credential:
         make = getattr(import_module(f"mlflow_request_auth.{module}"), attribute)
         return cast("Credential", make(settings))
     except MlflowException as exc:
-        raise mlflow_error(f"MLFLOW_TRACKING_AUTH={name}: {exc.message}", exc.error_code) from None
+        raise mlflow_error(f"The auth provider {name!r} cannot be used. {exc.message}", exc.error_code) from None
 
 
 def _known(origin: Origin | None) -> Origin:
