@@ -13,26 +13,11 @@ OPTIONS = ("MLFLOW_RUN_CONTEXT_SOURCES", "MLFLOW_RUN_CONTEXT_PREFIX", "MLFLOW_RU
 NUMBERS = ("MLFLOW_RUN_CONTEXT_GIT_DIFF", "MLFLOW_RUN_CONTEXT_REFRESH", "MLFLOW_RUN_CONTEXT_STANDARD_GIT")
 SYSTEMS = ("CI_JOB_URL", "GITHUB_ACTIONS", "SLURM_JOB_ID", "SLURM_JOB_NAME", "AIRFLOW_CTX_DAG_ID")
 PLACES = ("KUBERNETES_SERVICE_HOST", "CONTAINER_IMAGE", "CONDA_DEFAULT_ENV", "CUDA_VISIBLE_DEVICES")
-    "CI_JOB_URL",
-    "GITHUB_ACTIONS",
-    "SLURM_JOB_ID",
-    "SLURM_JOB_NAME",
-    "AIRFLOW_CTX_DAG_ID",
-    "CUDA_VISIBLE_DEVICES",
-)
 
 
 class TestRunContext(RunContextProviderConformance):
     entry_point_name = "run-context"
-    variables = (
-        *OPTIONS,
-        *NUMBERS,
-        *SYSTEMS,
-        "KUBERNETES_SERVICE_HOST",
-        "CONTAINER_IMAGE",
-        "CONDA_DEFAULT_ENV",
-        "TICKET",
-    )
+    variables = (*OPTIONS, *NUMBERS, *SYSTEMS, *PLACES, "TICKET")
     mlflow_tags = frozenset(f"mlflow.source.git.{name}" for name in ("commit", "branch", "repoURL", "dirty"))
 
     @property

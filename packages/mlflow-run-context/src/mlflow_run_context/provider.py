@@ -193,6 +193,8 @@ def _set_by_mlflow() -> Found:
     found: Found = {}
     providers: list[Any] = [p for p in registry if isinstance(p, (GitRunContext, SystemEnvironmentContext))]
     for provider in providers:  # no other one of MLflow's sets these tags
+        if getattr(provider, "_cache", None) == {}:
+            continue  # not asked for this run; asking would import GitPython, which waits for git without an end
         try:
             tags = provider.tags() if provider.in_context() else {}
         except Exception as exc:  # noqa: BLE001 # MLflow reports it when it asks itself
