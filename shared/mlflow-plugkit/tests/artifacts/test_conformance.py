@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from memory import BulkMemoryRepository, MemoryRepository, WholeMemoryRepository, always
+from memory import BulkMemoryRepository, MemoryRepository, always
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry
 
 from mlflow_plugkit_testing.artifacts import ArtifactRepositoryConformance
@@ -34,10 +34,6 @@ class TestMemory(ArtifactRepositoryConformance):
         repository.bucket.mangle = lambda chunk: chunk[:-1] + bytes([chunk[-1] ^ 1])
         yield
         repository.bucket.mangle = lambda chunk: chunk
-
-
-class TestWhole(TestMemory):
-    kind = WholeMemoryRepository
 
 
 class TestBulk(TestMemory):

@@ -296,7 +296,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A backend that holds each part in memory, as this one does, stays within the budget for parts."""
-    size = 384 << 20
+    size = 256 << 20
     with (tmp_path / "huge.bin").open("wb") as file:
         file.truncate(size)
     answer = subprocess.run(

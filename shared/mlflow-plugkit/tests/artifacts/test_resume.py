@@ -188,6 +188,28 @@ def test_an_upload_whose_id_was_never_noted_is_found(store: Path, state: Path) -
     assert not list(state.glob("*.json"))
 
 
+def test_an_upload_whose_creation_was_not_answered_is_found_by_the_next_run(
+    store: Path, file: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second attempt made another one, which was completed."""
+    repository = DiskRepository(f"disk:{store}")
+    create, answers = repository.backend.create_multipart, iter([False, True])
+
+    def lose_first(*args: object) -> str:
+        upload_id = create(*args)
+        if not next(answers, True):
+            raise ConnectionResetError
+        return upload_id
+
+    repository.backend.create_multipart = lose_first
+    repository.log_artifact(str(file))
+    assert len(list(repository.backend.list_multiparts())) == 1
+    monkeypatch.setattr(Entry, "is_left_behind", lambda self: True)  # the process has ended
+    DiskRepository(f"disk:{store}").log_artifact(__file__)
+    assert not list(repository.backend.list_multiparts())
+    assert not list(state.glob("*.json"))
+
+
 def _leave_behind(repository: DiskRepository, upload_id: str, **changes: object) -> Entry:
     """An entry of a process that is gone."""
     notes = repository._engine.journal

@@ -16,6 +16,7 @@ from memory import (
     Busy,
     Denied,
     MemoryRepository,
+    NoSuchUpload,
     WholeMemoryRepository,
     always,
     nth,
@@ -93,17 +94,55 @@ def test_an_outage_ends_after_bounded_attempts(repository: MemoryRepository, tmp
     assert repository.bucket.count("put") == repository.backend.retry_attempts
 
 
-def test_an_answer_that_was_lost_is_not_taken_for_a_failure(repository: MemoryRepository, tmp_path: Path) -> None:
-    """The upload was completed, but the connection broke before the answer; to complete it again is an error."""
+@pytest.mark.parametrize("error", [ConnectionResetError, NoSuchUpload])
+def test_an_answer_that_was_lost_is_not_taken_for_a_failure(
+    repository: MemoryRepository, tmp_path: Path, error: type[Exception]
+) -> None:
+    """The upload was completed, but the connection broke before the answer; to complete it again is an error.
+
+    An SDK that repeats by itself shows that error alone.
+    """
     complete = repository.backend.complete_multipart
+    repository.backend.publish("file.bin", bytes(len(LARGE)), None)
 
     def lose_answer(*args: object) -> StoredObject | None:
         complete(*args)
-        raise ConnectionResetError
+        raise error
 
     repository.backend.complete_multipart = lose_answer
     repository.log_artifact(local(tmp_path, LARGE))
     assert content_of(repository) == LARGE
+
+
+@pytest.mark.parametrize("checksum", ["sha256", None])
+def test_an_older_object_of_the_size_is_not_taken_for_a_success(
+    repository: MemoryRepository, tmp_path: Path, checksum: str | None
+) -> None:
+    """The upload is gone because somebody aborted it, and what is there was there before."""
+    repository.backend.checksum = checksum
+    repository.backend.publish("file.bin", bytes(len(LARGE)), None)
+
+    def vanish(*args: object) -> StoredObject | None:
+        repository.bucket.uploads.clear()
+        raise NoSuchUpload
+
+    repository.backend.complete_multipart = vanish
+    with pytest.raises(MlflowException) as caught:
+        repository.log_artifact(local(tmp_path, LARGE))
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_an_abort_that_fails_for_a_moment_is_repeated(repository: MemoryRepository, tmp_path: Path) -> None:
+    refuse, fail_once = always("part", Denied), nth(1, "abort", Busy())
+
+    def fail(operation: str, path: str) -> None:
+        refuse(operation, path)
+        fail_once(operation, path)
+
+    repository.bucket.before = fail
+    with pytest.raises(MlflowException):
+        repository.log_artifact(local(tmp_path, LARGE))
+    assert not repository.bucket.uploads
 
 
 @pytest.mark.parametrize("size", [1000, 300_000])

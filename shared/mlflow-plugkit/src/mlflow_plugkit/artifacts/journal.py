@@ -140,6 +140,10 @@ class Journal:
                 if taken is not None:
                     yield taken
 
+    def known_ids(self) -> set[str]:
+        """The ids of all uploads that are noted."""
+        return {entry.upload_id for entry in self._entries("")}
+
     def _take(self, entry: Entry) -> Entry | None:
         """Make the entry this process's own. The rename lets only one process win."""
         assert entry.file is not None

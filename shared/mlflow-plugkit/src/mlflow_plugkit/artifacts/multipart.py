@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlflow_plugkit.artifacts.backend import MEBIBYTE, Digest, MultipartBackend, Part, Source, StoredObject, Upload
@@ -13,8 +13,12 @@ from mlflow_plugkit.artifacts.journal import Entry, fingerprint
 from mlflow_plugkit.artifacts.progress import of_bytes
 from mlflow_plugkit.artifacts.retries import CorruptTransferError
 from mlflow_plugkit.logs import get_logger
+from mlflow_plugkit.uri import redact_text
 
 logger = get_logger(__name__)
+
+#: How far the clocks of this machine and of the backend may be apart.
+CLOCK_SECONDS = 120
 
 
 def part_size_for(size: int, preferred: int, most: int) -> int:
@@ -60,10 +64,16 @@ class Session:
 
     def __post_init__(self) -> None:
         self._entry: Entry | None = None
+        self._earlier: StoredObject | None = None
+        self._can_confirm = True
         self.arrived: dict[int, Part] = {}
 
     def open(self) -> None:
         """Continue the upload of an interrupted attempt, or create one."""
+        try:
+            self._earlier = self.backend.head(self.path)
+        except Exception:  # noqa: BLE001 # who may write need not be allowed to read
+            self._can_confirm = False
         journal, root = self.engine.journal, self.backend.root
         entry = journal.resumable(root, self.path, self.source)
         if entry is not None:
@@ -74,9 +84,21 @@ class Session:
                 logger.info("%s: going on with %d parts of %r that arrived earlier", root, len(parts), self.path)
                 return
             journal.forget(entry)
-        self._entry = journal.begin(root, self.path, self.part_size, self.source)
-        upload_id = self.engine.call(self.backend.create_multipart, self.path, self.content_type, self.digest)
-        self._entry = journal.note(self._entry, upload_id=upload_id)
+        self._create()
+
+    def _create(self) -> None:
+        journal, attempts = self.engine.journal, 0
+        self._entry = entry = journal.begin(self.backend.root, self.path, self.part_size, self.source)
+
+        def create() -> str:
+            nonlocal attempts
+            attempts += 1
+            return self.backend.create_multipart(self.path, self.content_type, self.digest)
+
+        upload_id = self.engine.call(create)
+        if attempts > 1:  # an earlier attempt may have made one, and only its answer was lost: the next run looks
+            entry = journal.begin(self.backend.root, self.path, self.part_size, self.source)
+        self._entry = journal.note(entry, upload_id=upload_id)
 
     @property
     def upload_id(self) -> str:
@@ -89,42 +111,62 @@ class Session:
 
     def complete(self, parts: Sequence[Part], size: int) -> None:
         """Publish the object."""
-        attempts = 0
 
         def publish() -> StoredObject | None:
-            nonlocal attempts
-            attempts += 1
-            published = self._published(size) if attempts > 1 else None
-            return published or self.backend.complete_multipart(self.path, self.upload_id, parts)
+            try:
+                return self.backend.complete_multipart(self.path, self.upload_id, parts)
+            except Exception as error:
+                published = None if self.engine.retries.is_outage(error) else self._published(size)
+                if published is None:
+                    raise
+                return published
 
         check_stored(self.path, self.engine.call(publish), size, self.digest)
         self._forget()
 
     def _published(self, size: int) -> StoredObject | None:
-        """The object, if an earlier attempt to complete the upload succeeded and only its answer was lost."""
-        if self.backend.list_parts(self.path, self.upload_id) is not None:
+        """The object, if an attempt to complete the upload succeeded and only its answer was lost.
+
+        The upload is gone then, and an object of the size is there that was not there before.
+        """
+        try:
+            gone = self.backend.list_parts(self.path, self.upload_id) is None
+            stored = self.backend.head(self.path) if gone and self._can_confirm else None
+        except Exception:  # noqa: BLE001 # the error of the completion is raised then
             return None
-        stored = self.backend.head(self.path)
-        return stored if stored and stored.size == size and same(self.digest, stored.digest) is not False else None
+        if stored is None or stored.size != size or same(self.digest, stored.digest) is False:
+            return None
+        is_new = self._earlier is None or stored.version != self._earlier.version
+        return stored if is_new or same(self.digest, stored.digest) else None
 
     def fail(self, error: BaseException) -> None:
         """Keep the upload for a later attempt where the backend could not be reached, and abort it otherwise."""
-        if self._entry is None or not self._entry.upload_id:
+        outage = self.engine.retries.is_outage(error)
+        if self._entry is None or (not self._entry.upload_id and not outage):
             self._forget()
-        elif self.source and self._entry.file and self.engine.retries.is_outage(error):
+        elif not self._entry.upload_id or (self.source and self._entry.file and outage):
             self.engine.journal.note(self._entry, idle=True)
         else:
-            try:
-                self.backend.abort_multipart(self.path, self.upload_id)
-            except Exception as exc:  # noqa: BLE001 # the upload's own error matters more; the next run aborts it
-                logger.warning("the unfinished upload of %r could not be aborted: %s", self.path, exc)
-                self.engine.journal.note(self._entry, idle=True)
-            else:
-                self._forget()
+            self._abort(patient=isinstance(error, Exception) and not outage)
+
+    def _abort(self, *, patient: bool) -> None:
+        call = self.engine.call if patient else _once
+        try:
+            call(self.backend.abort_multipart, self.path, self.upload_id)
+        except Exception as exc:  # noqa: BLE001 # the upload's own error matters more; the next run aborts it
+            logger.warning("the unfinished upload of %r could not be aborted now: %s", self.path, type(exc).__name__)
+            assert self._entry is not None
+            self.engine.journal.note(self._entry, idle=True)
+        else:
+            self._forget()
 
     def _forget(self) -> None:
         if self._entry is not None:
             self.engine.journal.forget(self._entry)
+
+
+def _once(function: Callable[..., None], *args: str) -> None:
+    function(*args)
 
 
 def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, stop: threading.Event) -> None:
@@ -165,15 +207,17 @@ def sweep(engine: Engine) -> None:
         try:
             backend = engine.reopen(entry.root, entry.location)
             if isinstance(backend, MultipartBackend):
-                for upload_id in [entry.upload_id] if entry.upload_id else _nameless(backend, entry):
+                for upload_id in [entry.upload_id] if entry.upload_id else _nameless(engine, backend, entry):
                     backend.abort_multipart(entry.path, upload_id)
             engine.journal.forget(entry)
             logger.info("aborted an unfinished upload of %r below %s", entry.path, entry.root)
         except Exception as exc:  # noqa: BLE001 # whatever it is must not fail the upload that the user asked for
-            logger.debug("an unfinished upload of %r below %s was left: %s", entry.path, entry.root, exc)
+            reason = redact_text(str(exc), engine.backend.secrets())
+            logger.debug("an unfinished upload of %r below %s was left: %s", entry.path, entry.root, reason)
 
 
-def _nameless(backend: MultipartBackend, entry: Entry) -> list[str]:
-    """The uploads of a process that ended between creating one and noting its id; the clocks may differ a little."""
-    pending = backend.list_multiparts()
-    return [p.upload_id for p in pending if p.path == entry.path and abs(p.started - entry.started) < 60]
+def _nameless(engine: Engine, backend: MultipartBackend, entry: Entry) -> list[str]:
+    """The uploads that may have been created for an entry without the id of one: of its path and time, and no one's."""
+    known = engine.journal.known_ids()
+    found = [p for p in backend.list_multiparts() if p.path == entry.path and p.upload_id not in known]
+    return [p.upload_id for p in found if abs(p.started - entry.started) < CLOCK_SECONDS]
