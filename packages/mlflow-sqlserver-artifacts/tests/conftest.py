@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import servers  # the line above makes it importable
 
+from mlflow_sqlserver_artifacts.database import close_connections  # noqa: E402
 from mlflow_sqlserver_artifacts.schema import forget_tables
 
 PREFIX = "MLFLOW_SQLSERVER_ARTIFACTS"
@@ -80,6 +81,22 @@ def fresh_uri(
     return lambda: server.uri(new_database(server), "root")
 
 
+@pytest.fixture(autouse=True)
+def no_connections_left() -> Iterator[None]:
+    yield
+    close_connections()
+
+
 @pytest.fixture
 def artifact_uri(fresh_uri: Callable[[], str]) -> str:
     return fresh_uri()
+
+
+@pytest.fixture
+def gives_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few and quick attempts, for faults that do not pass."""
+    from mlflow_sqlserver_artifacts.backend import SqlBackend
+
+    monkeypatch.setattr(SqlBackend, "retry_attempts", 3)
+    monkeypatch.setattr(SqlBackend, "retry_wait", 0.05)
+    monkeypatch.setattr(SqlBackend, "retry_wait_max", 0.1)

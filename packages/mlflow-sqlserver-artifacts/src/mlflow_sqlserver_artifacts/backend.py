@@ -35,12 +35,12 @@ from mlflow_sqlserver_artifacts.errors import SQL_ERRORS, DatabaseError, is_retr
 from mlflow_sqlserver_artifacts.layout import Layout, batches, check_length, key_of, parent_of
 from mlflow_sqlserver_artifacts.schema import ensure_tables, settings_tables, tables_are_there
 from mlflow_sqlserver_artifacts.settings import DatabaseSettings
-from mlflow_sqlserver_artifacts.statements import Statements
+from mlflow_sqlserver_artifacts.statements import PAGE, Statements
 from mlflow_sqlserver_artifacts.tables import IN_PARTS, OPEN, STORED
 from mlflow_sqlserver_artifacts.transactions import Transactions, place_of, settled
 
 BATCH_SIZE = 4 * MEBIBYTE  # content of one transaction, and of one answer to a read
-PAGE = 1000
+PARALLEL = 4  # more of them slowed a PostgreSQL on the same two cores down
 KEYS = 200  # keys in one IN list: SQL Server takes 2,100 parameters in all
 
 
@@ -54,7 +54,7 @@ class SqlBackend(MultipartBackend):
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self.settings = settings
-        self.parallel_transfers = 1 if settings.family == "sqlite" else min(settings.connections, 8)
+        self.parallel_transfers = 1 if settings.family == "sqlite" else min(settings.connections, PARALLEL)
         self._database = Database(settings)
         self._statements = Statements(settings_tables(settings))
         self._transactions = Transactions(self._database, self._statements, settings.chunk_size)
@@ -80,7 +80,7 @@ class SqlBackend(MultipartBackend):
         kind, _, after = (token or "folders:").partition(":")
         if not tables_are_there(self._database):
             return Page([], [])
-        given = {"folder_": key_of(self._full(path)), "after": bytes.fromhex(after), "count": PAGE}
+        given = {"folder_": key_of(self._full(path)), "after": bytes.fromhex(after)}
         names: list[str] = []
         with self._database.read() as connection:
             if kind == "folders":
@@ -153,12 +153,14 @@ class SqlBackend(MultipartBackend):
         return str(settled(self._transactions.begin, about, IN_PARTS).upload)
 
     def put_part(self, path: str, upload_id: str, number: int, source: Source) -> Part:
-        total, size = hashlib.sha256(), 0
+        receipt, size = hashlib.sha256(), 0
         with source.open() as reader:
-            for rows, _ in batches(reader, self.settings.chunk_size, BATCH_SIZE, total):
+            for rows, _ in batches(reader, self.settings.chunk_size, BATCH_SIZE, None):
                 settled(self._transactions.add_chunks, int(upload_id), number, rows)
-                size += sum(row["size"] for row in rows)
-        return Part(number, total.hexdigest(), size)
+                for row in rows:
+                    receipt.update(row["sha256"])
+                    size += row["size"]
+        return Part(number, receipt.hexdigest(), size)
 
     def complete_multipart(self, path: str, upload_id: str, parts: Sequence[Part]) -> StoredObject | None:
         about, stored = self._parts(upload_id)

@@ -10,11 +10,9 @@ import sqlalchemy as sa
 
 from mlflow_sqlserver_artifacts.database import Database
 from mlflow_sqlserver_artifacts.errors import DatabaseError
-from mlflow_sqlserver_artifacts.statements import Statements
+from mlflow_sqlserver_artifacts.statements import CHUNKS, UPLOADS, Statements
 from mlflow_sqlserver_artifacts.tables import IN_PARTS, OBSOLETE, OPEN
 
-CHUNKS = 256  # rows of chunks that one transaction deletes: below SQL Server's escalation to a table lock
-PAGE = 200
 # An upload in parts can be resumed by its client: it is left alone for as long as people sleep and travel.
 PARTS_PATIENCE = 24 * 3600
 
@@ -57,11 +55,11 @@ class Cleaner:
         """The uploads in these states: id, state, path, started, touched, and `now` by the database's clock."""
         after = 0
         while True:
-            given = {"states_": list(states), "after": after, "count": PAGE}
+            given = {"states_": list(states), "after": after}
             with self._database.read() as connection:
                 rows = connection.execute(self._statements.list_unfinished, given).all()
             yield from rows
-            if len(rows) < PAGE:
+            if len(rows) < UPLOADS:
                 return
             after = rows[-1].id
 
@@ -78,8 +76,8 @@ class Cleaner:
 
     def purge(self, uploads: Sequence[int]) -> None:
         """Delete the chunks of obsolete uploads, then the uploads."""
-        for start in range(0, len(uploads), PAGE):
-            ids = list(uploads[start : start + PAGE])
+        for start in range(0, len(uploads), UPLOADS):
+            ids = list(uploads[start : start + UPLOADS])
             with self._database.read() as connection:
                 counted = connection.execute(self._statements.count_chunks, {"ids_": ids}).all()
             small: list[int] = []
@@ -113,7 +111,7 @@ class Cleaner:
                 connection.execute(self._statements.remove_chunks, {"ids_": list(uploads)})
 
     def _remove_large(self, upload: int) -> None:
-        given = {"upload_": upload, "count": CHUNKS}
+        given = {"upload_": upload}
         while True:
             with self._database.write() as connection:
                 rows = connection.execute(self._statements.first_chunks, given).all()

@@ -19,6 +19,7 @@ from mlflow_sqlserver_artifacts.urls import connect_arguments, database_url, dri
 
 DISTRIBUTION = "mlflow-sqlserver-artifacts"
 RECYCLE_SECONDS = 1800
+MOST_DATABASES = 8  # whose connections a process keeps
 
 _engines: dict[tuple[object, ...], sa.Engine] = {}
 _lock = threading.Lock()
@@ -34,6 +35,13 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def close_connections() -> None:
+    """Close this process's idle connections to all databases; they are made anew where they are needed."""
+    with _lock:
+        while _engines:
+            _engines.popitem()[1].dispose()
 
 
 class Database:
@@ -65,13 +73,6 @@ class Database:
             with connection.begin():
                 yield connection
 
-    def dispose(self) -> None:
-        """Close the idle connections."""
-        with _lock:
-            engine = _engines.pop(self._key, None)
-        if engine is not None:
-            engine.dispose()
-
     @property
     def _key(self) -> tuple[object, ...]:
         settings = self.settings
@@ -88,9 +89,13 @@ class Database:
     def _engine(self) -> sa.Engine:
         key = self._key
         with _lock:
-            if key not in _engines:
-                _engines[key] = _make_engine(self.settings)
-            return _engines[key]
+            engine = _engines.pop(key, None)
+            if engine is None:
+                engine = _make_engine(self.settings)
+            _engines[key] = engine  # the most recently used one stands last
+            for old in list(_engines)[:-MOST_DATABASES]:
+                _engines.pop(old).dispose()
+            return engine
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -143,7 +148,7 @@ def _make_engine(settings: DatabaseSettings) -> sa.Engine:
         pool_recycle=RECYCLE_SECONDS,
         poolclass=sa.QueuePool,
         pool_size=settings.connections,
-        max_overflow=0,
+        max_overflow=1,  # for the one that holds the lock while tables are created
         pool_timeout=max(settings.timeout, 30),
         **options,
     )

@@ -84,7 +84,7 @@ def batches(
         reader: content; may give less than it is asked for before its end.
         chunk_size: bytes of a chunk; the last one may be shorter.
         batch_size: bytes of a batch, which holds at least one chunk.
-        total: a hash object that is fed all of the content.
+        total: a hash object that is fed all of the content, or None.
     """
     number = 0
     ahead = _read(reader, chunk_size)
@@ -92,7 +92,8 @@ def batches(
     while not ended:
         rows: list[dict[str, Any]] = []
         while ahead and len(rows) * chunk_size < batch_size:
-            total.update(ahead)
+            if total is not None:
+                total.update(ahead)
             rows.append({"number": number, "size": len(ahead), "sha256": hashlib.sha256(ahead).digest(), "data": ahead})
             number += 1
             ahead = _read(reader, chunk_size) if len(ahead) == chunk_size else b""

@@ -21,13 +21,21 @@ from mlflow_sqlserver_artifacts.urls import database_url
 MISSING_TABLES = frozenset(
     {"SQL Server 208", "SQLSTATE 42S02", "SQLSTATE 42P01", "MariaDB 1146", "SQLite no such table"}
 )
-# An application lock per database: the schema is created by one process at a time. In SQL Server and
-# PostgreSQL it ends with the transaction, in MariaDB, where DDL ends transactions, with RELEASE_LOCK.
+# A lock of the session that holds it, so that the tables are created by one process at a time: how to take it
+# within a minute (it answers a number from 0 or 1 on where that went well), and how to give it back.
 _LOCKS = {
-    "mssql": "DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', @LockMode = 'Exclusive', "
-    "@LockOwner = 'Transaction', @LockTimeout = 60000; IF @got < 0 RAISERROR('lock timeout', 16, 1)",
-    "postgresql": "SELECT pg_advisory_xact_lock(hashtext('{name}'))",
-    "mysql": "SELECT GET_LOCK('{name}', 60)",
+    "mssql": (
+        0,
+        "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', @LockMode = N'Exclusive', "
+        "@LockOwner = N'Session', @LockTimeout = 60000; SELECT @got",
+        "EXEC sp_releaseapplock @Resource = N'{name}', @LockOwner = N'Session'",
+    ),
+    "postgresql": (
+        1,
+        "SELECT count(*) FROM pg_advisory_lock(hashtext('{name}'))",
+        "SELECT pg_advisory_unlock(hashtext('{name}'))",
+    ),
+    "mysql": (1, "SELECT GET_LOCK('{name}', 60)", "SELECT RELEASE_LOCK('{name}')"),
 }
 
 _ready: set[tuple[object, ...]] = set()
@@ -71,7 +79,7 @@ def create_tables(database: Database) -> None:
     """Create what is missing; several processes may do so at once."""
     made = settings_tables(database.settings)
     statements = Statements(made)
-    with database.write() as connection, _exclusive(connection, database.family, made):
+    with _exclusive(database, made.versions.fullname), database.write() as connection:
         made.metadata.create_all(connection, checkfirst=True)
         if connection.scalar(statements.find_folder, {"folder_": key_of("")}) is None:
             connection.execute(statements.add_folder, {"folder": key_of(""), "parent": None, "path": ""})
@@ -135,14 +143,20 @@ def _stored_version(database: Database) -> int | None:
 
 
 @contextmanager
-def _exclusive(connection: sa.Connection, family: str, made: Tables) -> Iterator[None]:
-    if family in _LOCKS:  # SQLite's write transaction excludes others by itself
-        connection.exec_driver_sql(_LOCKS[family].format(name=made.versions.fullname))
-    try:
+def _exclusive(database: Database, name: str) -> Iterator[None]:
+    """Hold the lock on a connection of its own: it must outlast the transaction that creates the tables."""
+    if database.family not in _LOCKS:  # SQLite's write transaction excludes others by itself
         yield
-    finally:
-        if family == "mysql":
-            connection.exec_driver_sql(f"SELECT RELEASE_LOCK('{made.versions.fullname}')")
+        return
+    least, take, give_back = _LOCKS[database.family]
+    with database.read() as connection:
+        got = connection.exec_driver_sql(take.format(name=name)).scalar()
+        if got is None or got < least:
+            raise DatabaseError("another process has been creating the tables for a minute", "timeout")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(give_back.format(name=name))
 
 
 def _literal(statement: sa.Insert, dialect: Dialect) -> str:

@@ -15,6 +15,9 @@ from sqlalchemy import bindparam as given
 
 from mlflow_sqlserver_artifacts.tables import IN_PARTS, OBSOLETE, OPEN, STORED, Tables, utc_now
 
+PAGE = 1000  # rows of a listing
+UPLOADS = 200  # rows of unfinished uploads
+CHUNKS = 256  # rows of chunks that one transaction deletes: below SQL Server's escalation to a table lock
 LOCK = "WITH (UPDLOCK)"
 LOCK_RANGE = "WITH (UPDLOCK, HOLDLOCK)"
 
@@ -60,21 +63,21 @@ class Statements:
 
     @cached_property
     def list_files(self) -> sa.Select[tuple[object, ...]]:
-        """A page of a folder's files in the order of their keys: `folder_`, those after `after`, `count`."""
+        """A page of a folder's files in the order of their keys: `folder_`, those after `after`."""
         c = self._files
         columns = sa.select(c.file, c.name, c.upload, c.size, c.sha256, c.chunk_size, c.part_size)
         after = c.file > given("after", type_=c.file.type)
         return (
-            columns.where(c.folder == given("folder_"), after).order_by(c.file).limit(given("count", type_=sa.Integer))
+            columns.where(c.folder == given("folder_"), after).order_by(c.file).limit(PAGE)
         )
 
     @cached_property
     def list_folders(self) -> sa.Select[tuple[bytes, str]]:
-        """A page of a folder's folders in the order of their keys: `folder_`, those after `after`, `count`."""
+        """A page of a folder's folders in the order of their keys: `folder_`, those after `after`."""
         c = self._folders
         after = c.folder > given("after", type_=c.folder.type)
         statement = sa.select(c.folder, c.path).where(c.parent == given("folder_"), after)
-        return statement.order_by(c.folder).limit(given("count", type_=sa.Integer))
+        return statement.order_by(c.folder).limit(PAGE)
 
     @cached_property
     def find_folder(self) -> sa.Select[tuple[bytes]]:
@@ -152,15 +155,16 @@ class Statements:
 
     @cached_property
     def list_unfinished(self) -> sa.Select[tuple[object, ...]]:
-        """Uploads in the states `states_`, with the database's time: `count` of them after the id `after`."""
+        """Uploads in the states `states_`, with the database's time: those after the id `after`."""
         c = self._uploads
         columns = sa.select(c.id, c.state, c.path, c.started, c.touched, utc_now().label("now"))
         chosen = columns.where(c.state.in_(given("states_", expanding=True)), c.id > given("after", type_=c.id.type))
-        return chosen.order_by(c.id).limit(given("count", type_=sa.Integer))
+        return chosen.order_by(c.id).limit(UPLOADS)
 
     @cached_property
     def add_chunk(self) -> sa.Insert:
-        return self.tables.chunks.insert()
+        """One row in each statement, however many are given: servers limit the size of one."""
+        return self.tables.chunks.insert().execution_options(insertmanyvalues_page_size=1)
 
     @cached_property
     def read_chunks(self) -> sa.Select[tuple[int, bytes]]:
@@ -185,10 +189,10 @@ class Statements:
 
     @cached_property
     def first_chunks(self) -> sa.Select[tuple[int, int]]:
-        """The keys of the first `count` chunks of the upload `upload_`."""
+        """The keys of the first chunks of the upload `upload_`."""
         c = self._chunks
         statement = sa.select(c.part, c.number).where(c.upload == given("upload_"))
-        return statement.order_by(c.part, c.number).limit(given("count", type_=sa.Integer))
+        return statement.order_by(c.part, c.number).limit(CHUNKS)
 
     @cached_property
     def remove_first_chunks(self) -> sa.Delete:
