@@ -349,19 +349,27 @@ def _serve_tcp(proxy: FaultProxy, client: socket.socket, server: socket.socket) 
         return
     if fault := proxy.strike("", ("delay",)):
         time.sleep(fault.seconds)
-    back = threading.Thread(target=_pump, args=(proxy, server, client, "response"), daemon=True)
+    sent = [0]
+    back = threading.Thread(target=_pump, args=(proxy, server, client, "response", sent), daemon=True)
     back.start()
-    _pump(proxy, client, server, "request")
+    _pump(proxy, client, server, "request", sent)
     back.join(PATIENCE_SECONDS)
 
 
-def _pump(proxy: FaultProxy, source: socket.socket, target: socket.socket, direction: str) -> None:
-    """Pass bytes on until either side ends; a fault strikes when its offset in the stream is reached."""
+def _pump(proxy: FaultProxy, source: socket.socket, target: socket.socket, direction: str, sent: list[int]) -> None:
+    """Pass bytes on until either side ends; a fault strikes when its offset in the stream is reached.
+
+    `sent` counts the bytes of the requests: an answer is lost once they reach the fault's offset.
+    """
     passed, kinds = 0, (f"cut-{direction}", f"corrupt-{direction}")
     source.settimeout(None)
     with suppress(OSError):
         while block := source.recv(BLOCK):
             passed += len(block)
+            if direction == "request":
+                sent[0] = passed
+            elif proxy.strike("", ("lost-answer",), sent[0]):
+                break
             fault = proxy.strike("", kinds, passed)
             if fault and fault.kind.startswith("cut"):
                 break
