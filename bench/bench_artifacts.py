@@ -1,6 +1,6 @@
 """Artifact repositories side by side in one run.
 
-    nox -s bench -- artifacts [s3] [oss] [--small] [--large] [--list] [--memory] [--rounds 3] [--json FILE] [--folder DIR]
+    nox -s bench -- artifacts [s3|oss] [--small] [--large] [--list] [--memory] [--rounds 3] [--json FILE] [--folder DIR]
 
 Without a section it measures --small, --large and --list. The implementations take turns, each sample in a
 fresh process that has stored and read one small file before the clock starts; shown are medians, and in brackets
