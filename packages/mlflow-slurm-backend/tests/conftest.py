@@ -13,9 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from slurm_cluster import Cluster, missing  # noqa: E402 # the line above makes the next importable
+from slurm_cluster import Cluster, missing  # the line above makes the next importable
 
-from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store  # noqa: E402
+from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
 
 
 def running(*, accounting: bool) -> Iterator[Cluster]:
@@ -51,8 +51,26 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_SLURM_PATIENCE_SECONDS", "60")
 
 
+@pytest.fixture(scope="session")
+def timed_out(plain_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
+    """A job with a time limit of one minute, and the URI of its store: it is submitted with the first test."""
+    folder = tmp_path_factory.mktemp("timed-out")
+    made = sqlite_tracking_store(folder)
+    (folder / "MLproject").write_text("name: p\nentry_points:\n  main:\n    command: 'true'\n")
+    (folder / "python").write_text("#!/bin/bash\nsleep 300\n")
+    (folder / "python").chmod(0o755)
+    config = {"python": str(folder / "python"), "time": 1, "folder": str(folder / "jobs"), "stream": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(plain_cluster.conf))
+        patch.setenv("MLFLOW_SLURM_POLL_SECONDS", "2")
+        patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", str(made.db_uri))
+        submitted = mlflow.projects.run(str(folder), backend="slurm", backend_config=config, synchronous=False)
+    yield submitted, str(made.db_uri)
+    dispose(made)
+
+
 @pytest.fixture
-def slurm(plain_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def slurm(plain_cluster: Cluster, timed_out: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The cluster without accounting, as the test's own."""
     monkeypatch.setenv("SLURM_CONF", str(plain_cluster.conf))
     return plain_cluster

@@ -32,7 +32,8 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=100
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2,kill_invalid_depend
 ReturnToService=2
@@ -174,8 +175,9 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """End a node's daemon and everything of its jobs, as a power failure does."""
         self._end(f"slurmd {node}", signal.SIGKILL)
-        for pid in self._of_us(f"SLURMD_NODENAME={node}", f"spool-{node}", f"slurmd-{node}"):
-            os.kill(pid, signal.SIGKILL)
+        for how in (signal.SIGSTOP, signal.SIGKILL):  # at once: a step that outlives the job would report its end
+            for pid in self._of_us(f"SLURMD_NODENAME={node}", f"spool-{node}", f"slurmd-{node}"):
+                os.kill(pid, how)
 
     def wait_idle(self) -> None:
         def idle() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlflow_slurm_backend.attach import attach
+    from mlflow_slurm_backend.attaching import attach
 
 __all__ = ["attach"]
 
@@ -16,6 +16,6 @@ __all__ = ["attach"]
 def __getattr__(name: str) -> Any:
     if name != "attach":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mlflow_slurm_backend.attach import attach
+    from mlflow_slurm_backend.attaching import attach
 
     return attach

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from mlflow_slurm_backend.attach import attach
+from mlflow_slurm_backend.attaching import attach
 from mlflow_slurm_backend.submitted import SlurmSubmittedRun
 
 _ID = click.argument("run_or_job")

@@ -64,7 +64,8 @@ class Slurm:
         except subprocess.TimeoutExpired:
             raise SlurmCommandError(command, f"no answer within {timeout:g} seconds", "COMMAND_TIMEOUT") from None
         if done.returncode:
-            raise SlurmCommandError(command, done.stderr.strip() or f"ended with exit code {done.returncode}")
+            lines = [line.removeprefix(f"{command}: ").removeprefix("error: ") for line in done.stderr.splitlines()]
+            raise SlurmCommandError(command, "; ".join(lines) or f"ended with exit code {done.returncode}")
         return done.stdout
 
     def status(self, command: str, *arguments: str) -> str:
