@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import servers  # the line above makes it importable
 
-from mlflow_sqlserver_artifacts.database import close_connections  # noqa: E402
+from mlflow_sqlserver_artifacts.database import close_connections
 from mlflow_sqlserver_artifacts.schema import forget_tables
 
 PREFIX = "MLFLOW_SQLSERVER_ARTIFACTS"

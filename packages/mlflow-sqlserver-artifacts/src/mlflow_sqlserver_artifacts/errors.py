@@ -134,7 +134,7 @@ _MEANINGS = (
         "PERMISSION_DENIED",
         "The TLS connection failed. Set MLFLOW_SQLSERVER_ARTIFACTS_CA_FILE to the certificate to trust; if the network "
         "can be trusted, set MLFLOW_SQLSERVER_ARTIFACTS_TLS=require.",
-        ("TLS",),
+        _matches("", "", "2026", ("TLS",)),
     ),
     _Meaning(
         "INVALID_PARAMETER_VALUE",

@@ -26,8 +26,8 @@ MISSING_TABLES = frozenset(
 _LOCKS = {
     "mssql": (
         0,
-        "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', @LockMode = N'Exclusive', "
-        "@LockOwner = N'Session', @LockTimeout = 60000; SELECT @got",
+        ("SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', "
+        "@LockMode = N'Exclusive', @LockOwner = N'Session', @LockTimeout = 60000; SELECT @got"),
         "EXEC sp_releaseapplock @Resource = N'{name}', @LockOwner = N'Session'",
     ),
     "postgresql": (
@@ -102,11 +102,11 @@ def ddl(settings: DatabaseSettings, dialect: Dialect) -> list[str]:
     return [*found, _literal(root, dialect), _literal(version, dialect)]
 
 
-def grants(settings: DatabaseSettings, dialect: Dialect) -> list[str]:
-    """The rights that a user needs once the tables are there."""
+def grants(settings: DatabaseSettings, dialect: Dialect, user: str) -> list[str]:
+    """The rights that a user needs once the tables are there, and no more."""
     made = settings_tables(settings)
     name = dialect.identifier_preparer.format_table
-    user = dialect.identifier_preparer.quote_identifier(settings.username or "the_user")
+    user = dialect.identifier_preparer.quote_identifier(user)
     rights = "SELECT, INSERT, UPDATE, DELETE"
     work = [f"GRANT {rights} ON {name(t)} TO {user}" for t in (made.folders, made.files, made.uploads, made.chunks)]
     return [f"GRANT SELECT ON {name(made.versions)} TO {user}", *work]

@@ -192,7 +192,7 @@ class DatabaseSettings(Settings):
                     "in .db, .sqlite or .sqlite3."
                 )
             return match["file"], match["root"] or ""
-        if not re.fullmatch(r"[a-z0-9._:%-]+", uri.host):
+        if not re.fullmatch(r"[a-z0-9._:-]+", uri.host):
             raise mlflow_error(f"{uri} names no valid host. Write {uri.scheme}://host:port/database.")
         database, _, root = uri.path.lstrip("/").partition("/")
         if not database or re.search(r"[;{}=]", database):

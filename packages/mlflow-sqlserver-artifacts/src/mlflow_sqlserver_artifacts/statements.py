@@ -67,9 +67,7 @@ class Statements:
         c = self._files
         columns = sa.select(c.file, c.name, c.upload, c.size, c.sha256, c.chunk_size, c.part_size)
         after = c.file > given("after", type_=c.file.type)
-        return (
-            columns.where(c.folder == given("folder_"), after).order_by(c.file).limit(PAGE)
-        )
+        return columns.where(c.folder == given("folder_"), after).order_by(c.file).limit(PAGE)
 
     @cached_property
     def list_folders(self) -> sa.Select[tuple[bytes, str]]:

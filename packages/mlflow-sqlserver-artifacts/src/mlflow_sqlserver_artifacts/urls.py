@@ -6,6 +6,7 @@ import ssl
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import Dialect
 
 from mlflow_sqlserver_artifacts.settings import DatabaseSettings, SqlServerSettings
 
@@ -66,6 +67,12 @@ def odbc_keywords(settings: SqlServerSettings) -> dict[str, str]:
         "PacketSize": settings.packet_size,
     }
     return {name: str(value) for name, value in given.items() if value is not None}
+
+
+def dialect_of(settings: DatabaseSettings) -> Dialect:
+    """SQLAlchemy's dialect for these settings, which needs neither the driver nor a server."""
+    dialect: Dialect = database_url(settings).get_dialect()()
+    return dialect
 
 
 def connect_arguments(settings: DatabaseSettings) -> dict[str, Any]:
