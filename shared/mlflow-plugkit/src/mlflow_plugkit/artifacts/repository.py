@@ -8,6 +8,7 @@ class DemoArtifactRepository(EngineArtifactRepository):
 from __future__ import annotations
 
 import os
+import posixpath
 from abc import abstractmethod
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from mlflow_plugkit.artifacts.journal import Journal
 from mlflow_plugkit.artifacts.listing import Listed, delete_below, list_level
 from mlflow_plugkit.artifacts.names import checked, content_type
 from mlflow_plugkit.artifacts.pipes import consume_in_thread
-from mlflow_plugkit.artifacts.presigned import PresigningMethods, place
+from mlflow_plugkit.artifacts.presigned import PresigningMethods
 from mlflow_plugkit.artifacts.progress import of_files
 from mlflow_plugkit.artifacts.scanning import check_readable, folder_uploads
 from mlflow_plugkit.artifacts.streams import upload_stream
@@ -118,13 +119,13 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
     def log_artifact_from_stream(
         self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        path = place(artifact_file_name, artifact_path)
+        path = checked(join_path(clean_path(artifact_path), posixpath.basename(artifact_file_name)))
         upload_stream(self._engine, path, stream, content_type(path))
 
     async def log_artifact_from_async_stream(
         self, chunks: AsyncIterable[bytes], artifact_file_name: str, artifact_path: str | None = None
     ) -> None:
-        path = place(artifact_file_name, artifact_path)
+        path = checked(join_path(clean_path(artifact_path), posixpath.basename(artifact_file_name)))
         await consume_in_thread(lambda stream: upload_stream(self._engine, path, stream, content_type(path)), chunks)
 
 
