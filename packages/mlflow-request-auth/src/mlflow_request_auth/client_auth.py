@@ -177,9 +177,9 @@ class TLSClientAdapter(HTTPAdapter):
     """Presents a client certificate whose key may be in a file of its own and have a passphrase (RFC 8705, 2)."""
 
     def __init__(self, settings: OAuth2Settings) -> None:
-        self._context = ssl.create_default_context(cafile=settings.ca_bundle)
         passphrase = settings.client_key_passphrase
         try:
+            self._context = ssl.create_default_context(cafile=settings.ca_bundle)
             self._context.load_cert_chain(
                 str(settings.client_certificate_path),
                 settings.client_key_path,
@@ -189,7 +189,7 @@ class TLSClientAdapter(HTTPAdapter):
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or getattr(exc, "reason", None) or "unusable"
             raise mlflow_error(
-                f"MLFLOW_AUTH_CLIENT_CERTIFICATE and MLFLOW_AUTH_CLIENT_KEY cannot be used: {reason}."
+                f"MLFLOW_AUTH_CLIENT_CERTIFICATE, MLFLOW_AUTH_CLIENT_KEY or MLFLOW_AUTH_CA_BUNDLE cannot be used: {reason}."
             ) from None
         super().__init__()
 

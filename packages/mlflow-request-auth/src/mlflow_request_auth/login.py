@@ -9,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import requests
 from authlib.common.security import generate_token
 from authlib.integrations.base_client import OAuthError
 
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_request_auth.oauth2 import OAuth2Client
+from mlflow_request_auth.source import Unavailable
 from mlflow_request_auth.tokens import Token, token_from_response
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -46,6 +48,8 @@ def device_login(
             endpoints.device, data=_asked_for(client), auth=auth, timeout=client.settings.timeout, allow_redirects=False
         )
         start = session.parse_response_token(asked)
+        if not all(start.get(name) for name in ("device_code", "user_code", "verification_uri")):
+            raise mlflow_error("The provider's answer to the device login is incomplete (RFC 8628, 3.2).")
         uri = start.get("verification_uri_complete") or start["verification_uri"]
         say(f"Open {uri} and confirm the code {start['user_code']}")
         return _poll(client, session, endpoints.token, start, sleep)
@@ -66,6 +70,9 @@ def _poll(client: OAuth2Client, session: Any, url: str, start: dict[str, Any], s
                 pause += 5
             elif exc.error != "authorization_pending":
                 raise
+            continue
+        except (Unavailable, requests.ConnectionError, requests.Timeout):
+            pause = min(pause * 2, 60.0)  # RFC 8628, 3.5
             continue
         return token_from_response(response)
     raise OAuthError("expired_token", "nobody confirmed the code in time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,8 @@ class OAuth2Client:
         session = OAuth2Session(settings.client_id, secret_for(settings), scope=settings.scope)
         with session:
             if settings.ca_bundle:
+                if not os.path.exists(settings.ca_bundle):
+                    raise mlflow_error(f"The file {settings.ca_bundle!r} of MLFLOW_AUTH_CA_BUNDLE does not exist.")
                 session.verify = settings.ca_bundle
             if settings.client_auth_method == "tls_client_auth":
                 session.mount("https://", TLSClientAdapter(settings))

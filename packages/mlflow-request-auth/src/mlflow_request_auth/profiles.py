@@ -13,6 +13,7 @@ auth = "none"
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_lock = threading.Lock()
+
 
 class Profiles:
     """The tables of a profiles file. A host's credential is made when its first request comes.
@@ -43,7 +46,6 @@ class Profiles:
         self.path = path
         self.hosts = hosts
         self._made: dict[str, Credential] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def read(cls, path: Path) -> Profiles:
@@ -88,7 +90,7 @@ class Profiles:
             return None
         made = self._made.get(host)
         if made is None:
-            with self._lock:
+            with _lock:
                 made = self._made.get(host) or credential_from(name, variables)
                 self._made[host] = made
         return made
@@ -136,3 +138,12 @@ def _text(value: Any) -> str:
 def _unknown(what: str, name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"there is no {what} {name!r}. " + (f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}.")
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

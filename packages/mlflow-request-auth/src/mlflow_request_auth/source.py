@@ -148,7 +148,7 @@ class TokenSource:
         from mlflow.exceptions import MlflowException
 
         try:
-            return self._renew(refused=None, wait=0.0, usable=held.ahead)
+            return self._renew(refused=None, wait=0.0, early=True)
         except (Unavailable, MlflowException) as exc:
             self._attempts += 1
             pause = min(0.5 * 2**self._attempts, 15.0, max(held.left() / 3, 0.05)) * random.uniform(0.8, 1.2)  # noqa: S311 # jitter
@@ -161,33 +161,36 @@ class TokenSource:
         """Get a token where there is no valid one: adopt another process's, or ask until patience ends."""
         if self._held is not None and self._held.left() > self._held.margin:
             return self._held.token
+        stored = self._store.load()  # without the lock: another process may be renewing what is still valid
+        if stored is not None and self._serves(stored, refused):
+            return self._take(stored)
         self._raise_recent_failure()
-        end = time.monotonic() + self._settings.patience
+        start, warned = time.monotonic(), False
         for pause in _pauses():
             try:
-                return self._renew(refused, wait=self._wait, usable=None)
+                return self._renew(refused, wait=self._wait, early=False)
             except Unavailable as exc:
-                if time.monotonic() + pause > end:
+                if time.monotonic() + pause > start + self._settings.patience:
                     raise self._failed(
                         f"The token provider did not answer for {self._settings.patience:g} seconds "
                         f"(MLFLOW_AUTH_PATIENCE): {exc}",
                         "TEMPORARILY_UNAVAILABLE",
                     ) from None
-                _log.debug("The token provider is unavailable; next attempt in %.1f s. %s", pause, exc)
+                log = _log.debug if warned else _log.warning
+                log("The token provider does not answer; waiting for up to %g s. %s", self._settings.patience, exc)
+                warned = True
             time.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    def _renew(self, refused: str | None, wait: float, usable: float | None) -> Token:
-        """Adopt or fetch one token under the store's lock. `usable`: seconds that another's must still have."""
+    def _renew(self, refused: str | None, wait: float, *, early: bool) -> Token:
+        """Adopt or fetch one token under the store's lock; `early` means that there is still a valid one."""
         with self._store.locked(wait) as free:
-            if not free and usable is not None:
+            if not free and early:
                 raise Unavailable("Another process is renewing it.")
             self._need(free)
             stored = self._store.load()
-            if stored is not None and stored.access_token != refused:
-                other = self._as_held(stored)
-                if other.left() > (other.margin if usable is None else other.ahead):
-                    return self._take(stored)
+            if stored is not None and self._serves(stored, refused, early=early):
+                return self._take(stored)
             token = self._fetch_reporting(stored or self._last)
             self._save(token)
         return self._take(token)
@@ -213,6 +216,11 @@ class TokenSource:
         self._held, self._last = self._as_held(token), token
         self._failure, self._attempts, self._next_attempt = None, 0, 0.0
         return token
+
+    def _serves(self, stored: Token, refused: str | None, *, early: bool = False) -> bool:
+        """Whether another process's token can be used: it was not refused, and lasts."""
+        other = self._as_held(stored)
+        return stored.access_token != refused and other.left() > (other.ahead if early else other.margin)
 
     def _as_held(self, token: Token) -> _Held:
         left = token.seconds_left()

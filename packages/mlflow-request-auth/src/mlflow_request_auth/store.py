@@ -80,6 +80,12 @@ class _LockedStore:
         except Timeout:
             yield False
             return
+        except OSError as exc:
+            raise mlflow_error(
+                f"The lock {lock.lock_file} of the token cannot be used: {exc.strerror}. Name another folder in "
+                "MLFLOW_AUTH_CACHE_DIR.",
+                "PERMISSION_DENIED",
+            ) from None
         try:
             yield True
         finally:

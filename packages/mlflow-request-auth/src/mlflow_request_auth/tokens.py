@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -129,7 +130,9 @@ def seconds_until(timestamp: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    moment = datetime.fromisoformat(timestamp.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+    # Python 3.10 reads neither "Z" nor the nanoseconds that Go prints.
+    text = re.sub(r"\.\d+", "", timestamp.strip()).replace("Z", "+00:00").replace("z", "+00:00")
+    moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp() - time.time()
