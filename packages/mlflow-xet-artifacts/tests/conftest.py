@@ -13,6 +13,8 @@ import pytest
 # huggingface_hub reads these when it is imported.
 for name in [n for n in os.environ if n.startswith(("HF_", "HUGGING", "MLFLOW_XET_"))]:
     del os.environ[name]
+# hf_xet would repeat a request for minutes; it reads these when its session is made.
+os.environ |= {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "1", "HF_XET_CLIENT_RETRY_BASE_DELAY": "50ms"}
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_hub import FakeHub  # noqa: E402 # found by the line above

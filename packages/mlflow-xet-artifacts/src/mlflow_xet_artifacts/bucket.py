@@ -15,7 +15,7 @@ from mlflow_plugkit.artifacts.backend import (
     StoredObject,
     Upload,
 )
-from mlflow_plugkit.artifacts.retries import Retries, TransferError
+from mlflow_plugkit.artifacts.retries import TransferError
 from mlflow_plugkit.uri import join_path
 from mlflow_xet_artifacts.content import Content, Downloads, given, xet_hash_of
 from mlflow_xet_artifacts.errors import XET_ERRORS, hub_code
@@ -96,11 +96,10 @@ class BucketBackend(BulkBackend, FileBackend):
         return self._store([Upload(path, source, content_type, digest)]).get(path)
 
     def put_many(self, uploads: Sequence[Upload], done: Callable[[Upload], None]) -> None:
-        """Upload in batches; one that fails is repeated by itself, so that no content is read twice for others."""
-        retries = Retries(self)
+        """Upload in batches, each of which is checked by itself."""
         for start in range(0, len(uploads), BATCH):
             batch = uploads[start : start + BATCH]
-            retries.call(self._store, batch)
+            self._store(batch)
             for upload in batch:
                 done(upload)
 

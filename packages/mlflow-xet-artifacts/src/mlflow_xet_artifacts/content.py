@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_plugkit.artifacts.backend import Source
 from mlflow_plugkit.artifacts.retries import TransferError
-from mlflow_xet_artifacts.hub import Hub, xet_errors
+from mlflow_xet_artifacts.hub import Hub, named_errors
 
 BLOCK = 1024 * 1024
 
@@ -72,7 +72,7 @@ class Downloads:
         elif content.xet_hash is None:
             yield from self._over_http(content, start, length)
         else:
-            with xet_errors():
+            with named_errors():
                 yield from self._stream(content, start, start + length)
 
     def _git_blob(self, content: Content) -> bytes:
@@ -123,7 +123,7 @@ class Downloads:
             told[0] = group.total_bytes_completed
 
         with (
-            xet_errors(),
+            named_errors(),
             xet_session().new_file_download_group(**self._access(content), progress_callback=progress) as group,
         ):
             group.start_download_file(hf_xet.XetFileInfo(content.xet_hash, content.size), os.path.abspath(target))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ _RESET = re.compile(r";\s*r=0\s*;\s*t=(\d+)")
 
 
 class XetTransferError(Exception):
-    """hf_xet could not move content to or from the Xet storage; another attempt may help."""
+    """Content or an answer did not arrive, or arrived damaged; another attempt may help."""
 
 
 class Hub:
@@ -73,7 +74,7 @@ class Hub:
         _watch_session()
         before = _timeout.set(self.settings.timeout)
         try:
-            with _bars.silenced(), xet_errors():
+            with _bars.silenced(), named_errors():
                 yield self.api
         finally:
             _timeout.reset(before)
@@ -102,10 +103,12 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def xet_errors() -> Iterator[None]:
-    """Name hf_xet's errors: it raises the built-in RuntimeError, ConnectionError and TimeoutError."""
+def named_errors() -> Iterator[None]:
+    """Name what comes as a built-in error: hf_xet's own, and the client's about an answer that is no JSON."""
     try:
         yield
+    except json.JSONDecodeError as exc:
+        raise XetTransferError(f"the Hub's answer is damaged ({exc})") from exc
     except (RuntimeError, ConnectionError, TimeoutError) as exc:
         if type(exc).__module__ != "builtins":
             raise

@@ -17,7 +17,7 @@ from mlflow_plugkit.artifacts.backend import (
     StoredObject,
     Upload,
 )
-from mlflow_plugkit.artifacts.retries import Retries, TransferError
+from mlflow_plugkit.artifacts.retries import TransferError
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_xet_artifacts.commits import Commits
 from mlflow_xet_artifacts.content import Content, Downloads, git_blob_id, given
@@ -135,7 +135,7 @@ class RepositoryBackend(BulkBackend, FileBackend):
 
     def put_many(self, uploads: Sequence[Upload], done: Callable[[Upload], None]) -> None:
         """All files in one commit: either all of them are there afterwards, or none."""
-        Retries(self).call(self._commit_uploads, uploads)
+        self._commit_uploads(uploads)
         for upload in uploads:
             done(upload)
 
@@ -157,22 +157,37 @@ class RepositoryBackend(BulkBackend, FileBackend):
         with self._hub.requests():
             operations = [self._addition(upload) for upload in uploads]
             self._commits.upload(operations)
-            commit = self._commits.make(lambda _: operations, self._message("Log", [u.path for u in uploads]))
-            self._verify(operations, uploads, commit)
+            parents: list[str] = []
 
-    def _verify(self, operations: Sequence[CommitOperationAdd], uploads: Sequence[Upload], commit: str) -> None:
-        """Compare what the commit holds with what was sent: by SHA-256, and by git's checksum for small files."""
-        there = self._info([upload.path for upload in uploads], commit)
-        for operation, upload in zip(operations, uploads, strict=True):
-            entry = there.get(upload.path)
-            if entry is None or entry.size != operation.upload_info.size:
-                raise TransferError(f"{upload.path!r}: the commit does not hold the file as it was sent")
-            if entry.lfs is None:
-                matches = entry.blob_id == git_blob_id(upload.source.read())
-            else:
-                matches = entry.lfs.sha256 == operation.upload_info.sha256.hex()
-            if not matches:
-                raise TransferError(f"{upload.path!r}: the stored checksum is not that of what was sent")
+            def on_top_of(head: str) -> list[CommitOperationAdd]:
+                parents.append(head)
+                return operations
+
+            commit = self._commits.make(on_top_of, self._message("Log", [u.path for u in uploads]))
+            there = self._info([upload.path for upload in uploads], commit)
+            pairs = zip(uploads, operations, strict=True)
+            damaged = [upload.path for upload, sent in pairs if not _is_as_sent(upload, sent, there.get(upload.path))]
+            if damaged:
+                self._withdraw(damaged, parents[-1])
+                raise TransferError(f"{damaged[0]!r}: the stored checksum is not that of what was sent")
+
+    def _withdraw(self, paths: Sequence[str], parent: str) -> None:
+        """Put back what stood at these paths before: no reader shall take damaged content for the artifact."""
+        from huggingface_hub import CommitOperationCopy, CommitOperationDelete
+
+        before = self._info(paths, parent)
+
+        def operations(head: str) -> list[Any]:
+            there = self._info(paths, head)
+            places = {path: self._location.absolute(path) for path in there}
+            return [
+                CommitOperationCopy(place, place, src_revision=parent)
+                if path in before
+                else CommitOperationDelete(place, is_folder=False)
+                for path, place in places.items()
+            ]
+
+        self._commits.make(operations, self._message("Delete", paths))
 
     def _addition(self, upload: Upload) -> CommitOperationAdd:
         from huggingface_hub import CommitOperationAdd
@@ -268,6 +283,15 @@ class RepositoryBackend(BulkBackend, FileBackend):
     def _is_hidden(self, path: str) -> bool:
         """Git's own file at the repository's root, which the Hub makes with every repository, is no artifact."""
         return path == ATTRIBUTES
+
+
+def _is_as_sent(upload: Upload, sent: CommitOperationAdd, entry: RepoFile | None) -> bool:
+    """Whether a commit holds a file as it was sent: by SHA-256, or git's checksum where git keeps it."""
+    if entry is None or entry.size != sent.upload_info.size:
+        return False
+    if entry.lfs is None:
+        return entry.blob_id == git_blob_id(upload.source.read())
+    return entry.lfs.sha256 == sent.upload_info.sha256.hex()
 
 
 def _stored(path: str, entry: RepoFile) -> StoredObject:

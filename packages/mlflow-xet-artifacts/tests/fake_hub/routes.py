@@ -8,10 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from fake_hub.state import File, HubError, Repository, bucket_level, describe, is_ignored, is_large, level
+from fake_hub.state import File, HubError, Repository, bucket_level, describe, is_ignored, level
 
 if TYPE_CHECKING:
     from fake_hub.server import FakeHub, Request
+
+# Above this size, in bytes, this Hub keeps a file in the xet storage rather than in git.
+LARGE_SIZE = 1_000_000
 
 
 def create_repository(hub: FakeHub, request: Request) -> Any:
@@ -49,7 +52,8 @@ def preupload(hub: FakeHub, request: Request) -> Any:
     ignored = wanted.get("gitIgnore", (stored.content or b"").decode() if stored else "").splitlines()
     answers = []
     for file in wanted["files"]:
-        known, large = commit.files.get(file["path"]), is_large(file["path"], file["size"])
+        known = commit.files.get(file["path"])
+        large = file["size"] > LARGE_SIZE or file["path"].endswith(hub.large_suffixes)
         answers.append(
             {
                 "path": file["path"],

@@ -75,6 +75,7 @@ class FakeHub:
         self.state, self.shards = State(), Shards(self.storage)
         self.before_commit: list[Callable[[Any, str], None]] = []
         self.page_size = 1000
+        self.large_suffixes: tuple[str, ...] = (".bin", ".pkl", ".safetensors")
         self.counts: Counter[str] = Counter()
         self.refusals: list[Refusal] = []
         self.damaged_downloads = False

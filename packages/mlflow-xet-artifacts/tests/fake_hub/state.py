@@ -9,9 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LARGE_SUFFIXES = (".bin", ".pkl", ".safetensors")
-LARGE_SIZE = 1_000_000
-
 
 class HubError(Exception):
     """An answer other than 200: the status, the Hub's X-Error-Code and its message."""
@@ -159,11 +156,6 @@ def describe(path: str, file: File) -> dict[str, Any]:
     if file.xet_hash:
         shown |= {"xetHash": file.xet_hash, "lfs": {"oid": file.sha256, "size": file.size, "pointerSize": 134}}
     return shown
-
-
-def is_large(path: str, size: int) -> bool:
-    """Whether the Hub keeps a file in the xet storage rather than in git."""
-    return size > LARGE_SIZE or path.endswith(LARGE_SUFFIXES)
 
 
 def is_ignored(path: str, patterns: Iterable[str]) -> bool:
