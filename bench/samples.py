@@ -85,4 +85,5 @@ def _child(module: str, implementation: str, operation: str, settings: dict[str,
 
 
 if __name__ == "__main__":
-    print(json.dumps(vars(_child(*sys.argv[1:4], json.loads(sys.argv[4])))))
+    module, implementation, operation, text = sys.argv[1:5]
+    print(json.dumps(vars(_child(module, implementation, operation, json.loads(text)))))

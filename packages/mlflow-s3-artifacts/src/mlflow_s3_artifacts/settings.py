@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.settings import Settings, option
-from mlflow_plugkit.uri import PluginURI, redact_uri
+from mlflow_plugkit.uri import PluginURI
 
 PREFIX = "MLFLOW_S3_ARTIFACTS_"
 PORTS = {"s3+https": 443, "s3+http": 80}
@@ -20,6 +20,7 @@ SMALLEST_PART, LARGEST_PART = 5, 5 * 1024  # MiB: Amazon S3 user guide, "Multipa
 # Amazon S3 user guide, "General purpose bucket naming rules"; other services also have upper case and "_".
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _LENIENT_BUCKET = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){1,61}[A-Za-z0-9]")
+_USERINFO = re.compile(r"(?<=:)//[^/]*@")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +126,8 @@ class S3Settings(Settings):
         """
         if _has_userinfo(uri):
             raise mlflow_error(
-                f"{redact_uri(uri)} holds credentials, which MLflow would store in clear. Take them out of the URI: they "
-                f"come from boto3's own chain, or from the profile that {PREFIX}PROFILES names for an endpoint."
+                f"{_USERINFO.sub('//***@', uri, count=1)!r} holds credentials, which MLflow would store in clear. Take "
+                f"them out: they come from boto3's own chain, or from the profile that {PREFIX}PROFILES names."
             )
         settings = super().from_uri(uri, environ)
         settings._check_place()
@@ -237,8 +238,7 @@ class S3Settings(Settings):
 
 
 def _has_userinfo(uri: str) -> bool:
-    authority = re.match(r"[^:/?#]+://([^/?#]*)", uri)
-    return bool(authority and "@" in authority[1])
+    return bool(_USERINFO.search(uri.partition("?")[0]))
 
 
 def _is_address(bucket: str) -> bool:

@@ -25,15 +25,21 @@ def obstore() -> Any:
 
 
 def store_for(connection: Connection, settings: S3Settings) -> Any:
-    """The bucket as obstore's `S3Store`, made once for a connection and the options that belong to the store."""
-    obstore()
+    """The bucket as obstore's `S3Store`, made once for a connection and the options that belong to the store.
+
+    Raises:
+        NoCredentialsError: botocore's, where its chain finds none.
+    """
+    if not settings.anonymous and connection.credentials() is None:
+        from botocore.exceptions import NoCredentialsError
+
+        raise NoCredentialsError
     options = (settings.bucket, settings.sse, settings.sse_kms_key_id, settings.upload_check)
     return connection.once(options, lambda: _make(connection, settings))
 
 
 def _make(connection: Connection, settings: S3Settings) -> Any:
-    from obstore.store import S3Store
-
+    S3Store: Any = require("obstore.store", distribution=DISTRIBUTION, extra="fast").S3Store  # noqa: N806 # a class
     config: dict[str, Any] = {
         "region": _region(connection, settings),
         "virtual_hosted_style_request": settings.style == "virtual" or not settings.endpoint,
@@ -110,7 +116,8 @@ def botocore_errors(operation: str, endpoint: str) -> Iterator[None]:
     try:
         yield
     except (exceptions.BaseError, FileNotFoundError) as exc:
-        raise _converted(exc, operation, endpoint) from None
+        converted: Exception = _converted(exc, operation, endpoint)
+        raise converted from None
 
 
 def _converted(exc: BaseException, operation: str, endpoint: str) -> Exception:
@@ -122,6 +129,5 @@ def _converted(exc: BaseException, operation: str, endpoint: str) -> Exception:
         return client_error(operation, int(status[1]), {}, text.encode())
     # obstore ends its messages with Rust's own representation of the error, over dozens of lines.
     reason = text.partition("\n\nDebug source:")[0].replace("\n", " ")
-    if "certificate" in text:
-        return core.SSLError(endpoint_url=endpoint, error=reason)
-    return core.HTTPClientError(error=reason)
+    made: Exception = core.HTTPClientError(error=reason)
+    return core.SSLError(endpoint_url=endpoint, error=reason) if "certificate" in text else made

@@ -82,7 +82,8 @@ def client_error(operation: str, status: int, headers: Mapping[str, str], body: 
     code, message = (re.search(rf"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message"))
     error = {"Code": code[1] if code else str(status), "Message": message[1] if message else f"HTTP {status}"}
     metadata = {"HTTPStatusCode": status, "HTTPHeaders": dict(headers)}
-    return ClientError({"Error": error, "ResponseMetadata": metadata}, operation)
+    made: Exception = ClientError({"Error": error, "ResponseMetadata": metadata}, operation)
+    return made
 
 
 def _send(connection: Connection, method: str, url: str, headers: Mapping[str, str], body: Any = b"") -> Any:
