@@ -1,0 +1,119 @@
+"""What run context costs each `mlflow.start_run`, with all sources on.
+
+    python bench/client_context.py [--processes 9] [--json FILE]
+
+Each figure is the median over fresh processes. A process works in a git repository with uncommitted changes and a
+lock file, on a local SQLite store. It starts runs without the plugin first, so that what MLflow loads and makes once
+is behind it; then one with the plugin, its first; then pairs of runs without and with. The first run's cost is its time
+less the median without, with the plugin's import in it. Three cases: no `nvidia-smi`, one that answers after 20 ms, one
+that hangs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CASES = {
+    "no nvidia-smi": None,
+    "nvidia-smi answers after 20 ms": "sleep 0.02; echo 'NVIDIA H100, 550.54.15, 81559'",
+    "nvidia-smi hangs": "sleep 60",
+}
+
+PROBE = """
+import json, statistics, sys, time
+import mlflow
+from mlflow.tracking.context.registry import _run_context_provider_registry as registry
+ours = [p for p in registry if type(p).__module__ == "mlflow_run_context.plugin"]
+assert len(ours) == 1, list(registry)
+others = [p for p in registry if p not in ours]
+def start(providers):
+    registry._registry[:] = providers
+    begin = time.perf_counter()
+    mlflow.start_run()
+    spent = time.perf_counter() - begin
+    mlflow.end_run()
+    return spent
+mlflow.set_tracking_uri(sys.argv[1])
+for _ in range(5):
+    start(others)
+before = [start(others) for _ in range(15)]
+assert "mlflow_run_context.provider" not in sys.modules
+first = start(others + ours) - statistics.median(before)
+time.sleep(0.5)
+pairs = [(start(others), start(others + ours)) for _ in range(40)]
+tags = len([key for key in ours[0].tags() if key.startswith("ctx.")])
+print(json.dumps([first, statistics.median(b - a for a, b in pairs), statistics.median(a for a, _ in pairs), tags]))
+"""
+
+
+def figures(processes: int = 9) -> dict[str, Any]:
+    """Milliseconds; `nox -s bench -- client` takes its part from here."""
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        project = repository(Path(folder, "project"))
+        results: dict[str, list[list[float]]] = {case: [] for case in CASES}
+        for number in range(processes):
+            for case, script in CASES.items():
+                results[case].append(probe(project, Path(folder, f"{number}.db"), script))
+    for case, rows in results.items():
+        first, later, plain, tags = (statistics.median(row[column] for row in rows) for column in range(4))
+        report["start_run without run context, ms (median)"] = round(plain * 1e3, 2)
+        report[f"first start_run: cost, ms (median; {case}; {tags:.0f} tags)"] = round(first * 1e3, 2)
+        report[f"later start_run: cost, ms (median; {case})"] = round(later * 1e3, 2)
+    return report
+
+
+def probe(project: Path, database: Path, script: str | None) -> list[float]:
+    """First cost, later cost and plain time in seconds, and the number of tags, of one fresh process."""
+    commands = project.parent / "bin"
+    shutil.rmtree(commands, ignore_errors=True)
+    commands.mkdir()
+    if script:
+        (commands / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (commands / "nvidia-smi").chmod(0o755)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_RUN_")}
+    environ |= {"PATH": os.pathsep.join([str(commands), os.environ["PATH"]]), "GIT_PYTHON_REFRESH": "quiet"}
+    command = [sys.executable, "-W", "ignore", "-c", PROBE, f"sqlite:///{database}"]
+    run = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, check=False, timeout=300)
+    if run.returncode:
+        raise SystemExit(run.stderr[-3000:])
+    return list(json.loads(run.stdout.splitlines()[-1]))
+
+
+def repository(folder: Path) -> Path:
+    """A git repository with 200 files, one of them changed, and a lock file."""
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"module_{number}.py").write_text(f"value = {number}\n" * 20)
+    (folder / "uv.lock").write_text("version = 1\n" * 2000)
+    who = ["-c", "user.name=Plugkit", "-c", "user.email=plugkit@example.com"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    (folder / "module_0.py").write_text("value = 1\n")
+    return folder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    report = {"mlflow": version("mlflow-skinny"), **figures(options.processes)}
+    print("\n".join(f"{name}: {value}" for name, value in report.items()))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
