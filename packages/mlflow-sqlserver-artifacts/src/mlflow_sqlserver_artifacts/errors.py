@@ -201,8 +201,10 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def _code(original: Any, text: str, family: str, *, is_integrity: bool) -> str:
+    if "chunks_sound" in text:
+        return "damaged"  # the check of a chunk's checksum, which MariaDB counts as an operational error
     if is_integrity:
-        return "damaged" if "_sound" in text else "constraint"
+        return "constraint"
     known = {row.match for row in SQL_ERRORS.rows}
     candidates = list(_candidates(original, text, family))
     return next((c for c in candidates if c in known), candidates[0] if candidates else "unknown")
