@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import MEBIBYTE, StoredObject
 from mlflow_plugkit.artifacts.multipart import part_size_for
+from mlflow_plugkit.artifacts.retries import CorruptTransferError
 
 LARGE = os.urandom(300_000)
 OPERATIONS = ["create", "part", "complete"]
@@ -130,6 +131,15 @@ def test_an_older_object_of_the_size_is_not_taken_for_a_success(
     with pytest.raises(MlflowException) as caught:
         repository.log_artifact(local(tmp_path, LARGE))
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_parts_that_arrive_damaged_are_sent_again(repository: MemoryRepository, tmp_path: Path) -> None:
+    """A backend may compare each part's checksum by itself."""
+    repository.bucket.before = nth(2, "part", CorruptTransferError("damaged"))
+    repository.backend.retry_attempts = 1
+    repository.log_artifact(local(tmp_path, LARGE))
+    assert content_of(repository) == LARGE
+    assert not repository.bucket.uploads
 
 
 def test_an_abort_that_fails_for_a_moment_is_repeated(repository: MemoryRepository, tmp_path: Path) -> None:

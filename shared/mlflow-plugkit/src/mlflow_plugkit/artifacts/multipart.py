@@ -174,12 +174,13 @@ def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, sto
     size = each.source.size or 0
     step = part_size_for(size, backend.part_size, backend.max_parts)
     session = Session(engine, backend, each.path, each.content_type, each.digest, step, fingerprint(each.source))
+    failed = threading.Event()
     try:
         session.open()
         with of_bytes(each.path, size, "Uploading") as progress, engine.parts.use() as pool:
 
             def send(number: int, source: Source) -> Part:
-                if stop.is_set():
+                if stop.is_set() or failed.is_set():
                     raise StoppedError
                 part = session.put(number, source)
                 progress.add(source.size or 0)
@@ -193,7 +194,7 @@ def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, sto
                     progress.add(arrived.size)
                 else:
                     missing.append(pool.submit(send, number, piece))
-            parts |= {part.number: part for part in gather(missing, stop)}
+            parts |= {part.number: part for part in gather(missing, failed)}
         count = -(-size // step)
         session.complete([parts[number] for number in range(1, count + 1)], size)
     except BaseException as error:
