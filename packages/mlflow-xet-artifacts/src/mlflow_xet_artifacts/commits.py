@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CONFLICT_ATTEMPTS = 25
 _locks: dict[tuple[Any, ...], threading.Lock] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_locks.clear)
 
 
 class Commits:
@@ -26,8 +29,7 @@ class Commits:
     def __init__(self, hub: Hub, location: RepositoryLocation) -> None:
         self._hub, self._location = hub, location
         self._place: dict[str, Any] = {"repo_id": location.repo_id, "repo_type": location.repo_type}
-        key = (hub.settings.endpoint, location.repo_type, location.repo_id, location.revision)
-        self._lock = _locks.setdefault(key, threading.Lock())
+        self._key = (hub.settings.endpoint, location.repo_type, location.repo_id, location.revision)
 
     def upload(self, operations: Sequence[CommitOperationAdd]) -> None:
         """Move the content to the Xet storage. Nothing is visible by that; small files travel with the commit.
@@ -56,7 +58,7 @@ class Commits:
         Raises:
             HfHubHTTPError: 412 or 409, where other writers came first `CONFLICT_ATTEMPTS` times.
         """
-        with self._lock:  # threads of one process need not meet on the Hub
+        with _locks.setdefault(self._key, threading.Lock()):  # threads of one process need not meet on the Hub
             for attempt in range(1, CONFLICT_ATTEMPTS + 1):
                 head: str = self._making_what_is_missing(self._head)
                 wanted = list(operations(head))

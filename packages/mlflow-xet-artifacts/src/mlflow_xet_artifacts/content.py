@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +90,11 @@ class Downloads:
         headers = self._hub.headers() | {"Accept-Encoding": "identity"}
         if (start, length) != (0, content.size):
             headers["Range"] = f"bytes={start}-{start + length - 1}"
-        with self._hub.requests(), get_session().stream("GET", str(content.url), headers=headers) as response:
-            hf_raise_for_status(response)
-            skipped = start if response.status_code == 200 else 0
-            if skipped:
+        with ExitStack() as stack:
+            with self._hub.requests():  # ends before the first chunk is given away: the caller's thread may differ
+                response = stack.enter_context(get_session().stream("GET", str(content.url), headers=headers))
+                hf_raise_for_status(response)
+            if start and response.status_code == 200:
                 raise TransferError(f"{content.path!r}: the server does not serve ranges")
             yield from response.iter_bytes(BLOCK)
 

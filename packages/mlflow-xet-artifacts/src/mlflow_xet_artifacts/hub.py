@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -146,6 +147,8 @@ class _Bars:
 
 
 _bars = _Bars()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_bars.__init__)  # type: ignore[misc] # a fresh lock, no users
 
 
 def _watch_session() -> None:
