@@ -29,11 +29,9 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.sock
 CredType=cred/munge
 MpiDefault=none
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
+DefMemPerCPU=1500
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2,kill_invalid_depend
 ReturnToService=2
@@ -45,7 +43,6 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmdTimeout=5
@@ -53,12 +50,23 @@ SlurmdParameters=config_overrides
 MessageTimeout=5
 KillWait=2
 MinJobAge=300
-NodeName=main NodeHostname={host} NodeAddr=127.0.0.1 Port={main} CPUs=64 RealMemory=16000 State=UNKNOWN
-NodeName=frail NodeHostname={host} NodeAddr=127.0.0.1 Port={frail} CPUs=2 RealMemory=16000 State=UNKNOWN
-PartitionName=debug Nodes=main Default=YES MaxTime=INFINITE State=UP
-PartitionName=frail Nodes=frail MaxTime=INFINITE State=UP PriorityTier=1
-PartitionName=urgent Nodes=frail MaxTime=INFINITE State=UP PriorityTier=10
+NodeName={main} NodeHostname={host} NodeAddr=127.0.0.1 Port={main_port} CPUs=64 RealMemory=200000 State=UNKNOWN
+NodeName={frail} NodeHostname={host} NodeAddr=127.0.0.1 Port={frail_port} CPUs=2 RealMemory=200000 State=UNKNOWN
+PartitionName=debug Nodes={main} Default=YES MaxTime=INFINITE State=UP
+PartitionName=frail Nodes={frail} MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes={frail} MaxTime=INFINITE State=UP PriorityTier=10
 """
+WITH_CGROUPS = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+"""
+WITHOUT_CGROUPS = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherParams=OverMemoryKill
+"""
+CGROUP_CONF = "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainRAMSpace=yes\nMinRAMSpace=10\n"
+CGROUPS = Path("/sys/fs/cgroup")
 ACCOUNTING = """\
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -100,26 +108,39 @@ def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "t
 
 
 class Cluster:
-    """A controller, two nodes (`main`, and `frail` for what breaks nodes), and accounting where wanted."""
+    """A controller, two nodes (`main`, and `frail` for what breaks nodes), and accounting where wanted.
+
+    Attributes:
+        cgroups: whether Slurm constrains memory by cgroups (version 1, as root), so that it knows OUT_OF_MEMORY;
+            otherwise it measures the processes, and kills those that use too much.
+    """
 
     def __init__(self, *, accounting: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))
         self.accounting = accounting
         self.host = socket.gethostname().partition(".")[0]
+        token = secrets.token_hex(3)
+        self.main, self.frail = f"main-{token}", f"frail-{token}"
+        controllers = (CGROUPS / "memory", CGROUPS / "freezer")
+        self.cgroups = not accounting and os.geteuid() == 0 and all(os.access(c, os.W_OK) for c in controllers)
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.conf = self.folder / "slurm.conf"
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": SBIN}
 
     def start(self) -> None:
-        ports = {name: free_port() for name in ("ctld", "main", "frail", "dbd", "sql")}
-        names = {"folder": self.folder, "host": self.host, "user": getpass.getuser(), **ports}
-        self.conf.write_text(CONF.format(**names) + (ACCOUNTING.format(**names) if self.accounting else ""))
+        ports = {name: free_port() for name in ("ctld", "main_port", "frail_port", "dbd", "sql")}
+        nodes = {"main": self.main, "frail": self.frail}
+        names = {"folder": self.folder, "host": self.host, "user": getpass.getuser(), **nodes, **ports}
+        parts = [CONF, WITH_CGROUPS if self.cgroups else WITHOUT_CGROUPS, ACCOUNTING if self.accounting else ""]
+        self.conf.write_text("".join(parts).format(**names))
+        if self.cgroups:
+            (self.folder / "cgroup.conf").write_text(CGROUP_CONF)
         (self.folder / "state").mkdir()
         self._start_munge()
         if self.accounting:
             self._start_accounting(names)
         self.start_controller()
-        for node in ("main", "frail"):
+        for node in (self.main, self.frail):
             self.start_node(node)
         self.wait_idle()
 
@@ -138,7 +159,7 @@ class Cluster:
         install = [*same, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
         self.run("mariadb-install-db", *install, timeout=120)
         first = self.folder / "first.sql"
-        first.write_text("CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'p'; GRANT ALL ON *.* TO slurm@'127.0.0.1';")
+        first.write_text("CREATE USER slurm@'127.0.0.1' IDENTIFIED BY 'p';\nGRANT ALL ON *.* TO slurm@'127.0.0.1';\n")
         sql = [f"--port={names['sql']}", "--bind-address=127.0.0.1", f"--socket={self.folder}/sql.sock"]
         calm = ["--innodb-flush-log-at-trx-commit=0", "--skip-name-resolve", f"--pid-file={self.folder}/sql.pid"]
         self._daemon("mariadbd", *same, *sql, *calm, f"--init-file={first}")
@@ -151,7 +172,7 @@ class Cluster:
         until(lambda: self.run("sacctmgr", "-i", "add", "cluster", "plugkit", check=False).returncode == 0, 30)
 
     def _daemon(self, *argv: str) -> None:
-        name = " ".join([argv[0], *(a for a in argv[-1:] if a in ("main", "frail"))])
+        name = " ".join([argv[0], *(a for a in argv[-1:] if a in (self.main, self.frail))])
         with (self.folder / f"{name}.out").open("ab") as output:
             self.daemons[name] = subprocess.Popen(
                 argv,
@@ -176,13 +197,13 @@ class Cluster:
         """End a node's daemon and everything of its jobs, as a power failure does."""
         self._end(f"slurmd {node}", signal.SIGKILL)
         for how in (signal.SIGSTOP, signal.SIGKILL):  # at once: a step that outlives the job would report its end
-            for pid in self._of_us(f"SLURMD_NODENAME={node}", f"spool-{node}", f"slurmd-{node}"):
+            for pid in self._of_us(f"SLURMD_NODENAME={node}", f"spool-{node}"):
                 os.kill(pid, how)
 
     def wait_idle(self) -> None:
         def idle() -> bool:
             shown = self.run("sinfo", "-h", "-N", "-o", "%N %T", check=False).stdout.split("\n")
-            return {line for line in shown if line} == {"main idle", "frail idle"}
+            return {line for line in shown if line} == {f"{self.main} idle", f"{self.frail} idle"}
 
         until(idle, 60, "all nodes are idle")
 
@@ -209,16 +230,18 @@ class Cluster:
             daemon.wait(10)
 
     def _of_us(self, *marks: str) -> list[int]:
-        """Processes with this cluster's configuration in their environment, and one of the marks."""
-        found = []
+        """Processes of jobs that have this cluster's files and one of the marks in view, and their step daemons."""
+        found: set[int] = set()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 text = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                parent = Path("/proc", (entry / "stat").read_text().rpartition(")")[2].split()[1])
+                daemon = (parent / "cmdline").read_bytes().startswith(b"slurmstepd")
             except OSError:
-                continue
-            if str(self.conf).encode() in text and (not marks or any(mark.encode() in text for mark in marks)):
-                found.append(int(entry.name))
-        return found
+                continue  # it ended meanwhile
+            if str(self.folder).encode() in text and any(mark.encode() in text for mark in marks):
+                found |= {int(entry.name)} | ({int(parent.name)} if daemon else set())
+        return sorted(found - {os.getpid()})
 
     def stop(self) -> None:
         """End everything: jobs, daemons, and steps that lost their daemon."""
@@ -226,9 +249,12 @@ class Cluster:
             self.run("scancel", "--user", getpass.getuser(), check=False)
         for name in reversed(list(self.daemons)):
             self._end(name)
-        for pid in self._of_us("slurmstepd", "SLURM_JOB_ID="):
-            if pid != os.getpid():
-                os.kill(pid, signal.SIGKILL)
+        for pid in self._of_us("SLURM_JOB_ID="):
+            os.kill(pid, signal.SIGKILL)
+        for group in [g for node in (self.main, self.frail) for g in CGROUPS.glob(f"*/slurm_{node}")]:
+            for folder in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
+                folder.rmdir()
+            group.rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -52,3 +52,13 @@ def test_a_requeued_job_is_not_taken_for_ended(accounted: Cluster, submit: Submi
     accounted.run("scontrol", "update", f"jobid={submitted.job_id}", "starttime=now")
     assert submitted.wait() is True
     assert mlflow.get_run(submitted.run_id).info.status == "FINISHED"
+
+
+def test_a_job_that_slurm_killed_for_its_memory_says_so(accounted: Cluster, submit: Submit) -> None:
+    """Where Slurm measures memory instead of constraining it, its state is FAILED only; the reason tells more."""
+    code = "x = bytearray(300_000_000); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(60)"
+    submitted = submit(f'exec {sys.executable} -c "{code}"', mem=64)
+    assert submitted.wait() is False
+    tags = mlflow.get_run(submitted.run_id).data.tags
+    assert mlflow.get_run(submitted.run_id).info.status == "FAILED"
+    assert "memory limit" in tags["slurm.reason"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_two_hundred_jobs_share_their_status_calls(
         state = "COMPLETED" if run.info.status == "FINISHED" else "FAILED"
         assert run.data.tags["slurm.state"] == state
     times = [float(line.split()[1]) for line in calls.read_text().splitlines()]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
     assert len(times) >= 2
     assert min(gaps) >= 2.0, f"two status calls within {min(gaps):.2f} s"
 
@@ -102,7 +103,7 @@ def test_each_rung_of_the_ladder_carries(
     good, bad = submit("exit 0"), submit("exit 7")
     assert (good.wait(), bad.wait()) == (True, False)
     tags = mlflow.get_run(bad.run_id).data.tags
-    assert (tags["slurm.exit_code"], tags["slurm.nodes"]) == ("7:0", "main")
+    assert (tags["slurm.exit_code"], tags["slurm.nodes"]) == ("7:0", slurm.main)
 
 
 def test_a_job_that_slurm_forgot_is_not_waited_for_for_ever(

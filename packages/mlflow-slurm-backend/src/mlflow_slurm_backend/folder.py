@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,20 @@ class Task:
             return int((self.folder / "peak").read_text(encoding="utf-8")) * 1024
         except (OSError, ValueError):
             return None
+
+    def told_by_slurmstepd(self) -> str:
+        """Why Slurm killed the job for its memory, which it writes to the job's stderr; "" where it did not.
+
+        Without cgroups (`JobAcctGatherParams=OverMemoryKill`) the state of such a job is no more than FAILED.
+        """
+        try:
+            with (self.folder / "stderr.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return ""
+        found = re.search(r"^slurmstepd\S*: error: (.*(?:memory limit|oom-kill).*)$", text, re.MULTILINE)
+        return found[1] if found else ""
 
     def forget_credentials(self) -> None:
         """Remove the file with the credentials, where the job has not."""

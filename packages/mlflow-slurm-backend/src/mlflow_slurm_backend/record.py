@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunStatus, RunTag
@@ -68,6 +69,8 @@ class Recorder:
         left = read_exit_file(task.exit_file)
         if left and not seen.exit_code:
             seen = left.after(seen)
+        if told := task.told_by_slurmstepd():
+            seen = replace(seen, reason=told)
         peak = seen.peak_memory or task.peak_memory()
         figures = {"slurm.elapsed_seconds": seen.elapsed, "slurm.peak_memory_bytes": peak}
         now = int(time.time() * 1000)

@@ -115,5 +115,10 @@ class Observation:
         )
 
 
+def went_back(earlier: Observation, later: Observation) -> bool:
+    """Whether a job that ran waits again."""
+    return earlier.state.status == "RUNNING" and later.state.status == "SCHEDULED"
+
+
 SUBMITTED = Observation(_BY_NAME["PENDING"])
 LOST = Observation(UNKNOWN, reason=UNKNOWN.meaning)

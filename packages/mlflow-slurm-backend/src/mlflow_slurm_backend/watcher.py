@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlflow_plugkit.logs import get_logger
 from mlflow_slurm_backend.commands import STATUS_INTERVAL, Slurm, command_environment
 from mlflow_slurm_backend.ladder import Ladder
-from mlflow_slurm_backend.states import SUBMITTED, Observation
+from mlflow_slurm_backend.states import SUBMITTED, Observation, went_back
 
 TICK = 0.25
 """Seconds between two looks for exit-code files, which are no call to Slurm."""
@@ -107,6 +107,8 @@ class Watcher:
         found = self._ladder.ask({job.slurm_id: job.exit_file for job in active}, may_requeue)
         for job in active:
             seen = found.get(job.slurm_id, job.seen).after(job.seen)
+            if job.requeue and seen.source != "scontrol" and went_back(job.seen, seen):
+                seen = replace(seen, restarts=job.seen.restarts + 1)  # accounting does not count them
             changed = (seen.state, seen.nodes, seen.restarts) != (job.seen.state, job.seen.nodes, job.seen.restarts)
             job.seen = seen
             job.asked.set()
