@@ -171,7 +171,7 @@ def aws_environment(weed: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=["boto3", "obstore"])
-def data_plane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def data_plane(request: pytest.FixtureRequest, aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each test that uses it runs on both data planes."""
     if request.param == "obstore":
         pytest.importorskip("obstore", reason="obstore is not installed (extra `fast`, Python 3.11 or newer)")

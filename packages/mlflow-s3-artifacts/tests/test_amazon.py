@@ -15,6 +15,7 @@ import requests
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import Source
+from mlflow_plugkit_testing.artifacts_base import listed
 from mlflow_plugkit_testing.server import fresh_database, plugin_env, run_cli
 from mlflow_s3_artifacts.backend import S3Backend
 from mlflow_s3_artifacts.planes import choose_backend
@@ -25,8 +26,8 @@ PREFIX = "MLFLOW_S3_ARTIFACTS_"
 pytestmark = pytest.mark.usefixtures("aws_environment")
 
 
-def stored_in_every_way(uri: str, folder: Path) -> Any:
-    """The backend, after a small, a middle and a large file and a presigned upload were stored."""
+def stored_in_every_way(uri: str, folder: Path, *, presigned: bool = True) -> Any:
+    """The backend, after a small, a middle and a large file and a presigned upload were stored and read."""
     (folder / "up").mkdir()
     for name, size in (("small", 10), ("middle", 2 * 1024 * 1024), ("large", 6 * 1024 * 1024)):
         (folder / "up" / name).write_bytes(os.urandom(size))
@@ -37,8 +38,9 @@ def stored_in_every_way(uri: str, folder: Path) -> Any:
     for name in ("small", "middle", "large"):
         assert (folder / "up" / name).read_bytes() == (folder / "down" / name).read_bytes()
     backend = repository._engine.backend
-    request = backend.presign_put("presigned", 60, None)
-    assert requests.put(request.url, data=b"x", headers=dict(request.headers), timeout=30).ok
+    if presigned:
+        request = backend.presign_put("presigned", 60, None)
+        assert requests.put(request.url, data=b"x", headers=dict(request.headers), timeout=30).ok
     return backend
 
 
@@ -110,8 +112,8 @@ class TestTls:
         monkeypatch.setenv(f"{PREFIX}CA_BUNDLE", weed.ca_file)
         monkeypatch.setenv(f"{PREFIX}MULTIPART_THRESHOLD", "5")
         monkeypatch.setenv(f"{PREFIX}PART_SIZE", "5")
-        stored = stored_in_every_way_but_presigned(uri, tmp_path)
-        assert sorted(i.path for i in stored.list_artifacts()) == ["large", "middle", "small"]
+        stored_in_every_way(uri, tmp_path, presigned=False)
+        assert [i.path for i in artifact_repository(uri).list_artifacts()] == ["large", "middle", "small"]
 
     def test_an_unknown_ca_is_refused_with_the_variable_to_set(
         self, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -132,18 +134,6 @@ class TestTls:
         (tmp_path / "file").write_text("x")
         artifact_repository(uri).log_artifact(str(tmp_path / "file"))
         assert [i.path for i in artifact_repository(uri).list_artifacts()] == ["file"]
-
-
-def stored_in_every_way_but_presigned(uri: str, folder: Path) -> Any:
-    (folder / "up").mkdir()
-    for name, size in (("small", 10), ("middle", 2 * 1024 * 1024), ("large", 6 * 1024 * 1024)):
-        (folder / "up" / name).write_bytes(os.urandom(size))
-    repository = artifact_repository(uri)
-    repository.log_artifacts(str(folder / "up"))
-    (folder / "down").mkdir()
-    repository.download_artifacts("", str(folder / "down"))
-    assert (folder / "down" / "large").read_bytes() == (folder / "up" / "large").read_bytes()
-    return repository
 
 
 CLASS = """
@@ -209,4 +199,5 @@ def test_a_sklearn_model_lives_in_the_bucket_until_gc(fresh_uri: Callable[[], st
     command = ["mlflow", "gc", "--backend-store-uri", database, "--run-ids", run.info.run_id]
     done = run_cli(command, env=plugin_env(env={"MLFLOW_TRACKING_URI": database}), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert artifact_repository(run.info.artifact_uri).list_artifacts() == []
+    # SeaweedFS shows a folder for a while after its last object went.
+    assert listed(artifact_repository(run.info.artifact_uri)) == {}

@@ -97,9 +97,9 @@ def test_a_part_that_arrives_damaged_is_refused(weed: Any, fresh_uri: Callable[[
         far = backend_at(uri.replace(str(weed.port), str(proxy.port)))
         content = os.urandom(5 * MEBIBYTE)
         upload_id = far.create_multipart("big", None, Digest("crc32c", crc(content)))
-        with proxy.inject(Fault("corrupt-request", times=None)), pytest.raises(MlflowException) as caught:
-            with far.errors.applied("put"):
-                far.put_part("big", upload_id, 1, Source(data=content))
+        damage = proxy.inject(Fault("corrupt-request", times=None))
+        with damage, pytest.raises(MlflowException) as caught, far.errors.applied("put"):
+            far.put_part("big", upload_id, 1, Source(data=content))
         assert caught.value.error_code == "DATA_LOSS"
         far.abort_multipart("big", upload_id)
         far.abort_multipart("big", upload_id)

@@ -130,4 +130,4 @@ def _converted(exc: BaseException, operation: str, endpoint: str) -> Exception:
     # obstore ends its messages with Rust's own representation of the error, over dozens of lines.
     reason = text.partition("\n\nDebug source:")[0].replace("\n", " ")
     made: Exception = core.HTTPClientError(error=reason)
-    return core.SSLError(endpoint_url=endpoint, error=reason) if "certificate" in text else made
+    return core.SSLError(endpoint_url=endpoint, error=reason) if "certificate" in text.lower() else made
