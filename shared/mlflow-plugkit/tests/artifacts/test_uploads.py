@@ -142,6 +142,20 @@ def test_parts_that_arrive_damaged_are_sent_again(repository: MemoryRepository, 
     assert not repository.bucket.uploads
 
 
+@pytest.mark.parametrize("operation", ["put", "part"])
+def test_an_older_object_stays_where_the_store_refused_damaged_content(
+    repository: MemoryRepository, tmp_path: Path, operation: str
+) -> None:
+    """Nothing was published, so nothing may be withdrawn."""
+    repository.backend.publish("file.bin", b"older", None)
+    repository.bucket.before = always(operation, lambda: CorruptTransferError("refused: bad digest"))
+    with pytest.raises(MlflowException) as caught:
+        repository.log_artifact(local(tmp_path, b"small" if operation == "put" else LARGE))
+    assert caught.value.error_code == "DATA_LOSS"
+    assert content_of(repository) == b"older"
+    assert not repository.bucket.uploads
+
+
 def test_an_abort_that_fails_for_a_moment_is_repeated(repository: MemoryRepository, tmp_path: Path) -> None:
     refuse, fail_once = always("part", Denied), nth(1, "abort", Busy())
 

@@ -11,7 +11,7 @@ from mlflow_plugkit.artifacts.checksums import same
 from mlflow_plugkit.artifacts.engine import Engine, StoppedError, gather
 from mlflow_plugkit.artifacts.journal import Entry, fingerprint
 from mlflow_plugkit.artifacts.progress import of_bytes
-from mlflow_plugkit.artifacts.retries import CorruptTransferError
+from mlflow_plugkit.artifacts.retries import StoredDamagedError
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.uri import redact_text
 
@@ -33,14 +33,14 @@ def check_stored(path: str, stored: StoredObject | None, size: int | None, diges
     """Compare what the backend says that it stored with what was sent.
 
     Raises:
-        CorruptTransferError: size or digest differ.
+        StoredDamagedError: size or digest differ.
     """
     if stored is None:
         return
     if size is not None and stored.size != size:
-        raise CorruptTransferError(f"{size} bytes of {path!r} were sent and {stored.size} are stored")
+        raise StoredDamagedError(f"{size} bytes of {path!r} were sent and {stored.size} are stored")
     if same(digest, stored.digest) is False:
-        raise CorruptTransferError(f"the stored content of {path!r} has another checksum than what was sent")
+        raise StoredDamagedError(f"the stored content of {path!r} has another checksum than what was sent")
 
 
 @dataclass

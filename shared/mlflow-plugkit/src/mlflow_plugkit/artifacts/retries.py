@@ -25,6 +25,10 @@ class CorruptTransferError(TransferError):
     code = "DATA_LOSS"
 
 
+class StoredDamagedError(CorruptTransferError):
+    """What was published under its path is not what was sent: it must not stay there."""
+
+
 class Retries:
     """Calls a function again while the backend says that this can help.
 

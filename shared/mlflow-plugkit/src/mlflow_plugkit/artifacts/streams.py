@@ -11,7 +11,7 @@ from mlflow_plugkit.artifacts.backend import MEBIBYTE, Digest, MultipartBackend,
 from mlflow_plugkit.artifacts.checksums import hasher
 from mlflow_plugkit.artifacts.engine import Engine, gather
 from mlflow_plugkit.artifacts.multipart import Session, check_stored
-from mlflow_plugkit.artifacts.retries import CorruptTransferError
+from mlflow_plugkit.artifacts.retries import StoredDamagedError
 from mlflow_plugkit.artifacts.uploads import upload_all
 from mlflow_plugkit.errors import mlflow_error
 
@@ -35,7 +35,7 @@ def upload_stream(engine: Engine, path: str, stream: BinaryIO, content_type: str
                     _put_stream(engine, path, first, stream, content_type)
                 elif isinstance(backend, MultipartBackend):
                     _upload_parts(engine, backend, path, first, stream, content_type)
-            except CorruptTransferError:
+            except StoredDamagedError:
                 engine.call(backend.delete_many, [path])
                 raise
     else:

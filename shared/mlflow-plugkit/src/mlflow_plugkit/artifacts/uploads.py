@@ -11,7 +11,7 @@ from mlflow_plugkit.artifacts.backend import MEBIBYTE, BulkBackend, MultipartBac
 from mlflow_plugkit.artifacts.checksums import digest_of, digest_of_bytes
 from mlflow_plugkit.artifacts.engine import Engine, gather
 from mlflow_plugkit.artifacts.multipart import check_stored, sweep, upload_in_parts
-from mlflow_plugkit.artifacts.retries import CorruptTransferError, TransferError
+from mlflow_plugkit.artifacts.retries import CorruptTransferError, StoredDamagedError, TransferError
 
 #: Up to this size a file is read once, hashed and sent from memory.
 IN_MEMORY = MEBIBYTE
@@ -68,8 +68,9 @@ def upload(engine: Engine, each: Upload, stop: threading.Event) -> None:
             try:
                 _upload_once(engine, each, stop)
                 return
-            except CorruptTransferError:
-                engine.call(engine.backend.delete_many, [each.path])
+            except CorruptTransferError as error:
+                if isinstance(error, StoredDamagedError):
+                    engine.call(engine.backend.delete_many, [each.path])
                 if not left:
                     raise
 
