@@ -215,10 +215,13 @@ def test_a_dripping_refusal_does_not_hold_up(monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
+        too_late = threading.Timer(8, over.set)
+        too_late.start()
         start = time.monotonic()
         try:
             ask()
         finally:
+            too_late.cancel()
             over.set()
         assert time.monotonic() - start < 5
         thread.join(5)

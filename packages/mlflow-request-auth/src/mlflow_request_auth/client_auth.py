@@ -189,7 +189,8 @@ class TLSClientAdapter(HTTPAdapter):
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "strerror", None) or getattr(exc, "reason", None) or "unusable"
             raise mlflow_error(
-                f"MLFLOW_AUTH_CLIENT_CERTIFICATE, MLFLOW_AUTH_CLIENT_KEY or MLFLOW_AUTH_CA_BUNDLE cannot be used: {reason}."
+                "MLFLOW_AUTH_CLIENT_CERTIFICATE, MLFLOW_AUTH_CLIENT_KEY or MLFLOW_AUTH_CA_BUNDLE cannot be used: "
+                f"{reason}."
             ) from None
         super().__init__()
 

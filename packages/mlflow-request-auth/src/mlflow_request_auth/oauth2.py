@@ -200,7 +200,7 @@ class OAuth2Client:
                 endpoints.token,
                 grant_type=TOKEN_EXCHANGE,
                 subject_token=read_token_file(settings.subject_token_file, "MLFLOW_AUTH_SUBJECT_TOKEN_FILE"),
-                subject_token_type=settings.subject_token_type,
+                subject_token_type=settings.subject_type,
                 requested_token_type=ACCESS_TOKEN,
                 **common,
             )

@@ -176,7 +176,7 @@ class OAuth2Settings(TokenSettings):
         env="MLFLOW_AUTH_SUBJECT_TOKEN_FILE",
         help="File with the token that `token_exchange` exchanges or `jwt_bearer` presents; read anew for each token.",
     )
-    subject_token_type: str = option(
+    subject_type: str = option(
         "urn:ietf:params:oauth:token-type:jwt",
         in_uri=False,
         env="MLFLOW_AUTH_SUBJECT_TOKEN_TYPE",
@@ -249,10 +249,10 @@ class ApiKeySettings(Settings):
     """The provider `api-key`."""
 
     api_key: SecretStr = option(in_uri=False, env="MLFLOW_AUTH_API_KEY", help="The key.")
-    api_key_header: str = option(
+    header_name: str = option(
         "X-API-Key", in_uri=False, env="MLFLOW_AUTH_API_KEY_HEADER", help="The request header that carries the key."
     )
-    api_key_prefix: str = option(
+    header_prefix: str = option(
         "",
         in_uri=False,
         env="MLFLOW_AUTH_API_KEY_PREFIX",
@@ -260,7 +260,7 @@ class ApiKeySettings(Settings):
     )
 
     def __post_init__(self) -> None:
-        name = self.api_key_header
+        name = self.header_name
         if not _HEADER_NAME.fullmatch(name) or name.lower() in _HOP_BY_HOP:
             raise mlflow_error(f"MLFLOW_AUTH_API_KEY_HEADER is {name!a}. Name a header such as X-API-Key.")
         check_header_value(self.value, "MLFLOW_AUTH_API_KEY (with MLFLOW_AUTH_API_KEY_PREFIX)")
@@ -268,7 +268,7 @@ class ApiKeySettings(Settings):
     @property
     def value(self) -> str:
         """What the header holds."""
-        return f"{self.api_key_prefix.strip()} {self.api_key.get_secret_value().strip()}".strip()
+        return f"{self.header_prefix.strip()} {self.api_key.get_secret_value().strip()}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ class ApiKeyCredential:
     """A key in a header; where it comes from a file, a new file makes a new credential."""
 
     def __init__(self, settings: ApiKeySettings) -> None:
-        self.header = settings.api_key_header
+        self.header = settings.header_name
         self._value = settings.value
 
     def value(self, origin: Origin, *, resendable: bool) -> str:
