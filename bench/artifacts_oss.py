@@ -151,9 +151,10 @@ def _repository(settings: Mapping[str, Any]) -> Operations:
     def warm_up(folder: str) -> None:
         probe = Path(folder, "probe.txt")
         probe.write_text("x")
-        repository.log_artifact(str(probe), "warm")
-        repository.download_artifacts("warm/probe.txt", str(_made(Path(folder, "back"))))
-        repository.list_artifacts("warm")
+        for each in {repository, listed} if source != "None" else {listed}:
+            each.log_artifact(str(probe), "warm")
+            each.download_artifacts("warm/probe.txt", str(_made(Path(folder, "back"))))
+            each.list_artifacts("warm")
 
     return {
         WARM_UP: warm_up,
@@ -199,11 +200,11 @@ def _plain(settings: Mapping[str, Any], threads: int) -> Operations:
         return each(lambda name: put(f"{prefix}/many/{name}", f"{source}/{name}"), os.listdir(source))
 
     return {
-        WARM_UP: lambda _: bucket.put_object(f"{prefix}/warm", b"x"),
+        WARM_UP: lambda _: bucket.put_object("warm/plain", b"x"),
         "up many": up_many,
         "down many": down_many,
-        "up one": lambda _: bucket.put_object_from_file(f"{prefix}/one", source),
-        "down one": lambda folder: bucket.get_object_to_file(f"{prefix}/one", f"{folder}/one"),
+        "up one": lambda _: bucket.put_object_from_file(f"{prefix}/one", source).status,
+        "down one": lambda folder: bucket.get_object_to_file(f"{prefix}/one", f"{folder}/one").status,
         "list": lambda _: len(keys(prefix)),
     }
 

@@ -24,7 +24,7 @@ class OnFaultyNetwork:
     @pytest.fixture(autouse=True)
     def impatience(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(OssBackend, "retry_wait", 0.05)
-        monkeypatch.setattr(OssBackend, "retry_attempts", 4)
+        monkeypatch.setattr(OssBackend, "retry_attempts", 2)
 
     @pytest.fixture
     def upstream(self, emulator: Emulator) -> tuple[str, int]:

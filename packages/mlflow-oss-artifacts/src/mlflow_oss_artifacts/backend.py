@@ -285,7 +285,7 @@ def _body(source: Source) -> Iterator[Body]:
 def _is_whole(answer: Headers) -> bool:
     """Whether the answer holds the whole object, whose checksum it then states."""
     span, _, total = answer.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    return not total or span == f"0-{int(total) - 1}"
+    return not total or (total.isdigit() and span == f"0-{int(total) - 1}")
 
 
 def _checked(path: str, answer: Headers, chunks: Iterator[bytes]) -> Iterator[bytes]:
