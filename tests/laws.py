@@ -39,7 +39,7 @@ EAGER_GROUPS = {
     )
 }
 SECRET_NAME = re.compile(r"passw|secret|token|api_?key|access_key|private_key|passphrase|credential")
-NO_SECRET = re.compile(r"(_file|_url|_uri|_endpoint|_ttl|_name|_path|_seconds)$")
+NO_SECRET = re.compile(r"(_file|_url|_uri|_endpoint|_ttl|_name|_path|_seconds|_type|_header|_prefix)$")
 
 
 def packages(root: Path) -> dict[Path, dict[str, Any]]:
@@ -163,19 +163,22 @@ def dependencies_run_one_way(root: Path) -> Iterator[str]:
 
 
 def entry_points_import_nothing(root: Path) -> Iterator[str]:
-    """The modules that MLflow loads at `import mlflow` import the standard library only."""
+    """The modules that MLflow loads at `import mlflow` import the standard library and one another only."""
     for folder, manifest in packages(root).items():
         groups = manifest["project"].get("entry-points", {})
         modules = {v.partition(":")[0] for g, entries in groups.items() if g in EAGER_GROUPS for v in entries.values()}
         for module in sorted(modules):
             parents = [".".join(module.split(".")[:n]) for n in range(1, module.count(".") + 1)]
+            light = {*modules, *parents}
             for name in [*(f"{parent}.__init__" for parent in parents), module]:
                 file = folder / "src" / (name.replace(".", "/") + ".py")
                 if not file.is_file():
                     yield f"{folder.name}: the entry point's module {name} does not exist"
                     continue
                 used = imports_of(ast.parse(file.read_text(encoding="utf-8")), top_level_only=True)
-                heavy = sorted({u for u in used if u.partition(".")[0] not in sys.stdlib_module_names})
+                heavy = sorted(
+                    {u for u in used if u not in light and u.partition(".")[0] not in sys.stdlib_module_names}
+                )
                 if heavy:
                     yield f"{file.relative_to(root)}: is loaded at `import mlflow` and imports {', '.join(heavy)}"
 

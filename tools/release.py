@@ -78,7 +78,7 @@ def _changelog_problems(package: Package) -> Iterator[str]:
 
 def _dependency_problems(package: Package, index: str) -> Iterator[str]:
     """An installer could not resolve a wheel whose neighbours are not on its index."""
-    for requirement in package.requirements(extras=True):
+    for requirement in package.requirements(extras=None):
         name = canonicalize_name(requirement.name)
         if name not in packages() or name == package.name:
             continue
@@ -90,7 +90,7 @@ def _dependency_problems(package: Package, index: str) -> Iterator[str]:
 
 def notes(package: Package) -> Iterator[str]:
     """What may be right, and deserves a look."""
-    for requirement in package.requirements(extras=True):
+    for requirement in package.requirements(extras=None):
         name = canonicalize_name(requirement.name)
         if name in packages() and name != package.name and fragments(packages()[name]):
             yield (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,12 +46,13 @@ class Package:
     def is_plugin(self) -> bool:
         return self.folder.parent.name == "packages"
 
-    def requirements(self, *, extras: bool = False, group: str | None = None) -> list[Requirement]:
-        """Its dependencies, with those of all its extras and of a dependency group where asked for."""
+    def requirements(self, *, extras: Collection[str] | None = (), group: str | None = None) -> list[Requirement]:
+        """Its dependencies, with those of some extras (None: of all) and of a dependency group where asked for."""
         project = self.manifest["project"]
         lines = list(project.get("dependencies", []))
-        if extras:
-            lines += [line for extra in project.get("optional-dependencies", {}).values() for line in extra]
+        for extra, more in project.get("optional-dependencies", {}).items():
+            if extras is None or extra in extras:
+                lines += more
         if group:
             lines += self.manifest.get("dependency-groups", {}).get(group, [])
         return [Requirement(line) for line in lines]
@@ -74,16 +77,30 @@ def package_named(name: str) -> Package:
     return packages()[name]
 
 
+def needs(package: Package, *, tests: bool) -> tuple[set[str], list[Requirement]]:
+    """What the package needs: names of packages in this repository, and requirements that the index must answer.
+
+    With `tests`, also what its group `test` names. An extra of a package in this repository (its own, too) is
+    followed where it is asked for: `mlflow-plugkit[artifacts]`.
+    """
+    todo = package.requirements(group="test" if tests else None)
+    seen, members, external = set[str](), set[str](), list[Requirement]()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in packages():
+            external.append(requirement)
+        elif str(requirement) not in seen:
+            seen.add(str(requirement))
+            members.add(name)
+            todo += packages()[name].requirements(extras=requirement.extras)
+    return members - {package.name}, external
+
+
 def workspace_dependencies(package: Package, *, tests: bool) -> list[Package]:
     """The package's dependencies inside this repository, however far away; with those of its tests if asked."""
-    found: dict[str, Package] = {}
-    todo = package.requirements(extras=tests, group="test" if tests else None)
-    while todo:
-        name = canonicalize_name(todo.pop().name)
-        if name in packages() and name not in found and name != package.name:
-            found[name] = packages()[name]
-            todo += found[name].requirements()
-    return [p for p in packages().values() if p.name in found]
+    members, _ = needs(package, tests=tests)
+    return [p for p in packages().values() if p.name in members]
 
 
 def mlflow_range(package: Package) -> SpecifierSet:
@@ -114,8 +131,11 @@ def group(name: str) -> list[str]:
 
 
 def external_requirements(package: Package, *, tests: bool) -> list[str]:
-    """All that the package and its dependencies in this repository ask of the package index."""
-    lines = package.requirements(extras=tests, group="test" if tests else None)
-    for member in workspace_dependencies(package, tests=tests):
-        lines += member.requirements()
-    return sorted({str(r) for r in lines if canonicalize_name(r.name) not in packages()})
+    """All that the package and its dependencies in this repository ask of the package index.
+
+    What can only be compiled, and here cannot, is left out: `[tool.plugkit] compiled` of the root manifest.
+    """
+    _, external = needs(package, tests=tests)
+    rows = read_toml(ROOT / "pyproject.toml")["tool"]["plugkit"].get("compiled", [])
+    absent = {row["requires"] for row in rows if not shutil.which(row["needs"])}
+    return sorted({str(r) for r in external if canonicalize_name(r.name) not in absent})
