@@ -195,12 +195,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: `-- import` is what the installed family costs each `import mlflow`."""
+    """Measure side by side with what else there is: `-- import`, `-- client` or `-- artifacts`."""
     name = first_argument(session)
     plugins = [package for package in packages().values() if package.is_plugin]
     members = dict.fromkeys([m.name for p in plugins for m in (*workspace_dependencies(p, tests=False), p)])
     newest = mlflow_versions(package_named("mlflow-plugkit"))[-1]
-    session.install(*(wheel(m) for m in members), f"mlflow=={newest}")
+    session.install(*(wheel(m) for m in members), *group("bench"), f"mlflow=={newest}")
     session.run("python", f"bench/bench_{name}.py", *session.posargs[1:], env=QUIET)
 
 
