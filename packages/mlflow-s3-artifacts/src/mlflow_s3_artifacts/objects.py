@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlflow_plugkit.artifacts.backend import Digest, Source, StoredObject
-from mlflow_plugkit.artifacts.retries import CorruptTransferError
+from mlflow_plugkit.artifacts.retries import StoredDamagedError
 from mlflow_s3_artifacts.errors import TRANSIENT, TRANSIENT_STATUS, status_of
 
 #: User metadata that holds the CRC32C of the whole content, as 8 hexadecimal digits.
@@ -73,10 +73,10 @@ def check_answer(path: str, source: Source, headers: Mapping[str, str]) -> None:
     """Compare the answer to an upload with what was sent, where the service has not said that it checked.
 
     Raises:
-        CorruptTransferError: the ETag is the MD5 of something else.
+        StoredDamagedError: the ETag is the MD5 of something else.
     """
     if "x-amz-checksum-crc32c" not in headers and is_other_content(source, headers):
-        raise CorruptTransferError(f"the service stored something else as {path!r} than was sent")
+        raise StoredDamagedError(f"the service stored something else as {path!r} than was sent", path)
 
 
 def is_other_content(source: Source, headers: Mapping[str, str]) -> bool:

@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import MEBIBYTE, StoredObject
 from mlflow_plugkit.artifacts.multipart import part_size_for
-from mlflow_plugkit.artifacts.retries import CorruptTransferError
+from mlflow_plugkit.artifacts.retries import CorruptTransferError, StoredDamagedError
 
 LARGE = os.urandom(300_000)
 OPERATIONS = ["create", "part", "complete"]
@@ -142,18 +142,35 @@ def test_parts_that_arrive_damaged_are_sent_again(repository: MemoryRepository, 
     assert not repository.bucket.uploads
 
 
-@pytest.mark.parametrize("operation", ["put", "part"])
+@pytest.mark.parametrize(
+    ("operation", "kind"), [("put", CorruptTransferError), ("part", CorruptTransferError), ("part", StoredDamagedError)]
+)
 def test_an_older_object_stays_where_the_store_refused_damaged_content(
-    repository: MemoryRepository, tmp_path: Path, operation: str
+    repository: MemoryRepository, tmp_path: Path, operation: str, kind: type[Exception]
 ) -> None:
     """Nothing was published, so nothing may be withdrawn."""
     repository.backend.publish("file.bin", b"older", None)
-    repository.bucket.before = always(operation, lambda: CorruptTransferError("refused: bad digest"))
+    repository.bucket.before = always(operation, lambda: kind("refused: bad digest"))
     with pytest.raises(MlflowException) as caught:
         repository.log_artifact(local(tmp_path, b"small" if operation == "put" else LARGE))
     assert caught.value.error_code == "DATA_LOSS"
     assert content_of(repository) == b"older"
     assert not repository.bucket.uploads
+
+
+def test_damage_that_a_bulk_upload_notices_does_not_stay(uri: str, tmp_path: Path) -> None:
+    repository = BulkMemoryRepository(uri)
+    publish = repository.backend.publish
+
+    def damage(path: str, content: bytes, content_type: str | None) -> StoredObject:
+        publish(path, b"?" + content, content_type)
+        raise StoredDamagedError("the service says so", path)
+
+    repository.backend.publish = damage
+    with pytest.raises(MlflowException) as caught:
+        repository.log_artifact(local(tmp_path, b"small"))
+    assert caught.value.error_code == "DATA_LOSS"
+    assert not repository.bucket.objects
 
 
 def test_an_abort_that_fails_for_a_moment_is_repeated(repository: MemoryRepository, tmp_path: Path) -> None:

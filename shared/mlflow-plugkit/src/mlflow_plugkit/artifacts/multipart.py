@@ -11,7 +11,7 @@ from mlflow_plugkit.artifacts.checksums import same
 from mlflow_plugkit.artifacts.engine import Engine, StoppedError, gather
 from mlflow_plugkit.artifacts.journal import Entry, fingerprint
 from mlflow_plugkit.artifacts.progress import of_bytes
-from mlflow_plugkit.artifacts.retries import StoredDamagedError
+from mlflow_plugkit.artifacts.retries import CorruptTransferError, StoredDamagedError
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.uri import redact_text
 
@@ -107,7 +107,10 @@ class Session:
     def put(self, number: int, source: Source) -> Part:
         """Upload one part, as soon as memory allows."""
         arguments = (self.path, self.upload_id, number, source)
-        return self.engine.call_within(source.size or 0, self.backend.put_part, *arguments)
+        try:
+            return self.engine.call_within(source.size or 0, self.backend.put_part, *arguments)
+        except StoredDamagedError as error:  # a part: nothing is published yet that could be withdrawn
+            raise CorruptTransferError(str(error)) from error
 
     def complete(self, parts: Sequence[Part], size: int) -> None:
         """Publish the object."""

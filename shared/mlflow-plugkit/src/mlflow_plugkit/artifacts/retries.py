@@ -26,7 +26,14 @@ class CorruptTransferError(TransferError):
 
 
 class StoredDamagedError(CorruptTransferError):
-    """What was published under its path is not what was sent: it must not stay there."""
+    """What was published under its path is not what was sent: the engine deletes it.
+
+    For a backend that notices this by itself in `put`, or in `put_many` (name the `path` there).
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Retries:

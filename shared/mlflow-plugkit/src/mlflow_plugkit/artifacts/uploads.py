@@ -99,7 +99,12 @@ def _upload_bulk(engine: Engine, backend: BulkBackend, uploads: Sequence[Upload]
             backend.put_many(rest, note)
 
     with engine.applied(f"upload {uploads[0].path!r}" if len(uploads) == 1 else f"upload {len(uploads)} files"):
-        engine.call(put_rest)
+        try:
+            engine.call(put_rest)
+        except StoredDamagedError as error:
+            if error.path:
+                engine.call(backend.delete_many, [error.path])
+            raise
 
 
 def _put(engine: Engine, each: Upload) -> None:
