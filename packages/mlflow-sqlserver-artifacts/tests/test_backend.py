@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,17 @@ SqlBackend(read_settings(sys.argv[1])).put(f"folder/{number}.txt", Source(data=b
 
 def test_many_processes_create_the_tables_once(artifact_uri: str) -> None:
     """Whoever comes first creates them; nobody fails, and nothing is there twice."""
-    commands = [[sys.executable, "-c", LOG, artifact_uri, str(number)] for number in range(1, 7)]
+    commands = [[sys.executable, "-c", LOG, artifact_uri, str(number)] for number in range(1, 5)]
     processes = [subprocess.Popen(c, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [p.returncode for p in processes] == [0] * 6, errors
+    assert [p.returncode for p in processes] == [0] * 4, errors
     backend = SqlBackend(read_settings(artifact_uri))
     assert len(rows(backend, "versions")) == 1
-    assert sorted(o.size for o in backend.list_page("folder", None).objects) == [1, 2, 3, 4, 5, 6]
+    assert sorted(o.size for o in backend.list_page("folder", None).objects) == [1, 2, 3, 4]
 
 
 def test_reading_creates_no_tables(backend: SqlBackend) -> None:
@@ -96,7 +96,9 @@ def test_a_newer_schema_is_refused(backend: SqlBackend) -> None:
         assert caught.value.error_code == "FEATURE_DISABLED"
 
 
-def test_missing_tables_may_be_left_to_a_dba(artifact_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_tables_may_be_left_to_a_dba(
+    artifact_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv(f"{PREFIX}_CREATE_TABLES", "false")
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(MlflowException, match="create-tables"):
@@ -178,15 +180,16 @@ def test_readers_see_the_old_file_or_the_new_one(backend: SqlBackend) -> None:
 
     writer = threading.Thread(target=replace)
     writer.start()
-    seen = 0
+    seen, refused = 0, set()
     while not done.is_set():
         try:
             assert content(backend, "a.bin") in versions
             seen += 1
         except DatabaseError as exc:
-            assert exc.code == "changed"
+            refused.add(exc.code)
     writer.join()
     assert seen
+    assert refused <= {"changed"}
     assert len(rows(backend, "uploads")) == 1, "replaced versions were not removed"
 
 
@@ -364,15 +367,15 @@ def test_a_forked_child_makes_its_own_connections(backend: SqlBackend) -> None:
 
 
 @pytest.fixture
-def many(backend: SqlBackend) -> Iterator[SqlBackend]:
-    """Rows of 20,000 files in 200 folders, written past the backend."""
+def many(backend: SqlBackend) -> SqlBackend:
+    """Rows of 20,000 files in 2,000 folders, written past the backend."""
     from mlflow_sqlserver_artifacts.layout import key_of, parent_of
     from mlflow_sqlserver_artifacts.tables import utc_now
 
     put(backend, "first.txt", b"")
     made = settings_tables(backend.settings)
-    folders = [f"root/f{n}" for n in range(200)]
-    files = [f"{folder}/{n}" for folder in folders for n in range(100)]
+    folders = [f"root/f{n}" for n in range(2000)]
+    files = [f"{folder}/{n}" for folder in folders for n in range(10)]
     about = {"upload": 0, "size": 0, "chunk_size": 1, "part_size": 0}
     with Database(backend.settings).write() as connection:
         connection.execute(
@@ -382,25 +385,22 @@ def many(backend: SqlBackend) -> Iterator[SqlBackend]:
             made.files.insert().values(created=utc_now()),
             [{"folder": key_of(parent_of(f)), "file": key_of(f), "name": f.rpartition("/")[2], **about} for f in files],
         )
-    yield backend
+    return backend
 
 
 def test_listing_reads_an_index_not_the_table(many: SqlBackend, database_kind: str) -> None:
     """One level costs what the level holds, however large the store is."""
-    assert len(many.list_page("f7", None).objects) == 100
-    assert len(many.list_page("", None).folders) == 200
+    assert len(many.list_page("f7", None).objects) == 10
+    assert len({o.path for o in many.list_page("", None).objects}) == 0  # the first page holds folders alone
+    assert len(many.list_page("", None).folders) == 1000
     explain = "EXPLAIN QUERY PLAN" if database_kind == "sqlite" else "EXPLAIN"
     given = {"folder_": hashlib.sha256(b"root/f7").digest(), "after": b""}
     for statement in (many._statements.list_files, many._statements.list_folders):
         with Database(many.settings).write() as connection:
             if database_kind == "postgresql":
                 connection.exec_driver_sql("ANALYZE")
-            sent: list[tuple[str, Any]] = []
-            sa.event.listen(
-                connection, "before_cursor_execute", lambda c, cursor, sql, values, *_: sent.append((sql, values))
-            )
-            connection.execute(statement, given).all()
-            sql, values = sent[0]
+            context = connection.execute(statement, given).context
+            sql, values = context.statement, context.parameters[0]
             plan = " ".join(str(row) for row in connection.exec_driver_sql(f"{explain} {sql}", values).all())
         for scan in ("Seq Scan", "SCAN mlflow", "'ALL'"):
             assert scan not in plan, plan

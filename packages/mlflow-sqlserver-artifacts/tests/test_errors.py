@@ -24,22 +24,82 @@ class OdbcError(Exception):
 @pytest.mark.parametrize(
     ("state", "text", "code", "retryable"),
     [
-        ("28000", f"[28000] {ODBC}[SQL Server]Login failed for user 'bob'. (18456) (SQLDriverConnect)", "UNAUTHENTICATED", False),
-        ("42000", f'[42000] {ODBC}[SQL Server]Cannot open database "x" requested by the login. (4060)', "RESOURCE_DOES_NOT_EXIST", False),
-        ("IM002", "[IM002] [unixODBC][Driver Manager]Data source name not found (0) (SQLDriverConnect)", "FEATURE_DISABLED", False),
-        ("01000", "[01000] [unixODBC][Driver Manager]Can't open lib 'ODBC Driver 18 for SQL Server' : file not found (0)", "FEATURE_DISABLED", False),
-        ("08001", f"[08001] {ODBC}SSL Provider: [error:0A000086:SSL routines::certificate verify failed:self-signed certificate] (-1)", "PERMISSION_DENIED", False),
-        ("08001", f"[08001] {ODBC}TCP Provider: Error code 0x2749 (10061) (SQLDriverConnect)", "TEMPORARILY_UNAVAILABLE", True),
+        (
+            "28000",
+            f"[28000] {ODBC}[SQL Server]Login failed for user 'bob'. (18456) (SQLDriverConnect)",
+            "UNAUTHENTICATED",
+            False,
+        ),
+        (
+            "42000",
+            f'[42000] {ODBC}[SQL Server]Cannot open database "x" requested by the login. (4060)',
+            "RESOURCE_DOES_NOT_EXIST",
+            False,
+        ),
+        (
+            "IM002",
+            "[IM002] [unixODBC][Driver Manager]Data source name not found (0) (SQLDriverConnect)",
+            "FEATURE_DISABLED",
+            False,
+        ),
+        (
+            "01000",
+            "[01000] [unixODBC][Driver Manager]Can't open lib 'ODBC Driver 18 for SQL Server' : file not found (0)",
+            "FEATURE_DISABLED",
+            False,
+        ),
+        (
+            "08001",
+            f"[08001] {ODBC}SSL Provider: [error:0A000086:SSL routines::certificate verify failed:self-signed] (-1)",
+            "PERMISSION_DENIED",
+            False,
+        ),
+        (
+            "08001",
+            f"[08001] {ODBC}TCP Provider: Error code 0x2749 (10061) (SQLDriverConnect)",
+            "TEMPORARILY_UNAVAILABLE",
+            True,
+        ),
         ("HYT00", f"[HYT00] {ODBC}Login timeout expired (0) (SQLDriverConnect)", "TEMPORARILY_UNAVAILABLE", True),
-        ("40001", f"[40001] {ODBC}[SQL Server]Transaction (Process ID 52) was deadlocked (1205)", "TEMPORARILY_UNAVAILABLE", True),
-        ("42000", f"[42000] {ODBC}[SQL Server]The INSERT permission was denied on the object 'x' (229)", "PERMISSION_DENIED", False),
-        ("42000", f"[42000] {ODBC}[SQL Server]CREATE TABLE permission denied in database 'x'. (262)", "PERMISSION_DENIED", False),
+        (
+            "40001",
+            f"[40001] {ODBC}[SQL Server]Transaction (Process ID 52) was deadlocked (1205)",
+            "TEMPORARILY_UNAVAILABLE",
+            True,
+        ),
+        (
+            "42000",
+            f"[42000] {ODBC}[SQL Server]The INSERT permission was denied on the object 'x' (229)",
+            "PERMISSION_DENIED",
+            False,
+        ),
+        (
+            "42000",
+            f"[42000] {ODBC}[SQL Server]CREATE TABLE permission denied in database 'x'. (262)",
+            "PERMISSION_DENIED",
+            False,
+        ),
         ("42S02", f"[42S02] {ODBC}[SQL Server]Invalid object name 'x'. (208)", "RESOURCE_DOES_NOT_EXIST", False),
         ("42000", f"[42000] {ODBC}[SQL Server]Could not allocate space for object (1105)", "RESOURCE_EXHAUSTED", False),
-        ("42000", f"[42000] {ODBC}[SQL Server]The transaction log for database 'x' is full (9002)", "RESOURCE_EXHAUSTED", False),
-        ("HY000", f"[HY000] {ODBC}[SQL Server]Database 'x' on server 'y' is not currently available. (40613)", "TEMPORARILY_UNAVAILABLE", True),
+        (
+            "42000",
+            f"[42000] {ODBC}[SQL Server]The transaction log for database 'x' is full (9002)",
+            "RESOURCE_EXHAUSTED",
+            False,
+        ),
+        (
+            "HY000",
+            f"[HY000] {ODBC}[SQL Server]Database 'x' on server 'y' is not currently available. (40613)",
+            "TEMPORARILY_UNAVAILABLE",
+            True,
+        ),
         ("HY000", f"[HY000] {ODBC}[SQL Server]The service is currently busy. (40501)", "TEMPORARILY_UNAVAILABLE", True),
-        ("08S01", f"[08S01] {ODBC}TCP Provider: Error code 0x68 (104) (SQLExecDirectW)", "TEMPORARILY_UNAVAILABLE", True),
+        (
+            "08S01",
+            f"[08S01] {ODBC}TCP Provider: Error code 0x68 (104) (SQLExecDirectW)",
+            "TEMPORARILY_UNAVAILABLE",
+            True,
+        ),
     ],
 )
 def test_errors_of_sql_server_are_known(state: str, text: str, code: str, retryable: bool) -> None:
@@ -72,7 +132,9 @@ def code_of(call: Callable[[], object]) -> tuple[str, str]:
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, gives_up_soon: None) -> servers.DatabaseServer:
+def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, gives_up_soon: None
+) -> servers.DatabaseServer:
     found: servers.DatabaseServer = request.getfixturevalue(request.param)
     monkeypatch.setenv(f"{PREFIX}_USERNAME", found.user)
     monkeypatch.setenv(f"{PREFIX}_PASSWORD", servers.PASSWORD)

@@ -44,7 +44,9 @@ def test_other_databases_have_schemes_that_mlflow_leaves_alone(scheme: str) -> N
     assert get_uri_scheme(f"{scheme}://host/database") == scheme
 
 
-@pytest.mark.parametrize("uri", ["sql+sqlite:///data/a.db", "sql+sqlite:/data/a.db/0/run", "sql+sqlite:///data/a.sqlite3"])
+@pytest.mark.parametrize(
+    "uri", ["sql+sqlite:///data/a.db", "sql+sqlite:/data/a.db/0/run", "sql+sqlite:///data/a.sqlite3"]
+)
 def test_a_sqlite_file_ends_at_its_suffix(uri: str) -> None:
     settings = read_settings(uri, {})
     assert settings.database in ("/data/a.db", "/data/a.sqlite3")
@@ -75,7 +77,9 @@ def test_tls_is_on_unless_loopback() -> None:
     assert connect_arguments(read_settings("sql+mariadb://h/db", {}))["ssl"].check_hostname
 
 
-@pytest.mark.parametrize("query", ["Encrypt=no", "encrypt=optional", "TrustServerCertificate=yes", "trust-server-certificate=yes"])
+@pytest.mark.parametrize(
+    "query", ["Encrypt=no", "encrypt=optional", "TrustServerCertificate=yes", "trust-server-certificate=yes"]
+)
 def test_a_uri_cannot_weaken_tls(query: str) -> None:
     """A server resolves URIs that its clients named: only its environment may weaken TLS."""
     assert f"{PREFIX}_TLS" in refused(f"{HOST}?{query}")
@@ -104,7 +108,9 @@ def test_keywords_beyond_the_allowed_ones_are_refused(keyword: str) -> None:
     refused(f"{HOST}?{keyword}=x")
 
 
-@pytest.mark.parametrize("name", ["password", "tls", "ca_file", "chunk_size", "create_tables", "host_name_in_certificate"])
+@pytest.mark.parametrize(
+    "name", ["password", "tls", "ca_file", "chunk_size", "create_tables", "host_name_in_certificate"]
+)
 def test_what_a_client_must_not_choose_is_no_option_of_a_uri(name: str) -> None:
     if name != "password":
         assert f"{PREFIX}_{name.upper()}" in refused(f"{HOST}?{name}=1")

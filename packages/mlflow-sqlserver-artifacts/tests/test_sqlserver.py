@@ -27,7 +27,7 @@ P = "ml.mlflow_artifact_"
 
 
 def compiled(name: str) -> str:
-    """A statement as the server gets it, in one line, with short names of tables and lists named after their parameter."""
+    """A statement as the server gets it, in one line, with short names of tables and lists by their names."""
     statement = getattr(STATEMENTS, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sa.exc.SAWarning)  # compiled without the values that an execution adds
@@ -65,8 +65,7 @@ def test_each_statement_that_makes_the_tables_is_t_sql(statement: str) -> None:
         "find_upload_of_file": "SELECT upload FROM files WITH (UPDLOCK, HOLDLOCK) "
         "WHERE folder = :folder_ AND [file] = :file_",
         "lock_folders": "SELECT folder FROM folders WITH (UPDLOCK, HOLDLOCK) WHERE folder IN (:folders_)",
-        "lock_files": "SELECT [file], upload FROM files WITH (UPDLOCK) "
-        "WHERE folder = :folder_ AND [file] IN (:files_)",
+        "lock_files": "SELECT [file], upload FROM files WITH (UPDLOCK) WHERE folder = :folder_ AND [file] IN (:files_)",
         "list_files": "SELECT TOP 1000 [file], name, upload, size, sha256, chunk_size, part_size FROM files "
         "WHERE folder = :folder_ AND [file] > :after ORDER BY [file]",
         "list_folders": "SELECT TOP 1000 folder, path FROM folders "

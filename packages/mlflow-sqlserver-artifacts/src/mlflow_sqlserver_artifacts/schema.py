@@ -26,8 +26,10 @@ MISSING_TABLES = frozenset(
 _LOCKS = {
     "mssql": (
         0,
-        ("SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', "
-        "@LockMode = N'Exclusive', @LockOwner = N'Session', @LockTimeout = 60000; SELECT @got"),
+        (
+            "SET NOCOUNT ON; DECLARE @got int; EXEC @got = sp_getapplock @Resource = N'{name}', "
+            "@LockMode = N'Exclusive', @LockOwner = N'Session', @LockTimeout = 60000; SELECT @got"
+        ),
         "EXEC sp_releaseapplock @Resource = N'{name}', @LockOwner = N'Session'",
     ),
     "postgresql": (

@@ -156,7 +156,7 @@ _NOW = {
     "postgresql": "(clock_timestamp() AT TIME ZONE 'UTC')",
     "mysql": "UTC_TIMESTAMP(3)",
     "mariadb": "UTC_TIMESTAMP(3)",
-    "sqlite": "strftime('%Y-%m-%d %H:%M:%S', 'now')",
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%S.000000', 'now')",
 }
 _SHA256 = {
     "mssql": "CONVERT(BINARY(32), HASHBYTES('SHA2_256', {}))",
