@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_run_context import experiment, provider, settings, tables
+from mlflow_run_context import experiment, jobs, settings, tables
 from mlflow_run_context.plugin import RunContext
 
 Git = Callable[..., str]
@@ -31,7 +31,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def forget() -> None:
-    provider.reset()
+    jobs.reset()
     experiment._known.clear()
     settings.warn.cache_clear()
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlflow_run_context import commands, provider
+from mlflow_run_context import commands, jobs
 from mlflow_run_context.collector import Collector, Job
 from mlflow_run_context.commands import CommandError, output, run
 from mlflow_run_context.git import Status, changes, find_repository, head, signature
@@ -46,7 +46,7 @@ def test_a_command_that_hangs_holds_up_the_first_run_by_the_deadline_and_no_late
     caplog.set_level(logging.DEBUG, "mlflow_run_context")
     commit = git("rev-parse", "HEAD")
     tags()  # what is loaded once
-    provider.reset()
+    jobs.reset()
     command(name, "sleep 60 & sleep 60")
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT_DEADLINE", "0.3")
     first, found = timed(tags)
@@ -162,13 +162,13 @@ def test_a_huge_repository_costs_no_more_than_the_deadline(
         for number in range(1000):
             (place / f"{number}.txt").touch()
     tags()
-    provider.reset()
+    jobs.reset()
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT_DEADLINE", str(SHORT))
     spent, found = timed(tags)
     assert spent < SHORT + 0.5
     assert found["ctx.git.commit"]
     monkeypatch.setenv("MLFLOW_RUN_CONTEXT_DEADLINE", "20")
-    provider.reset()
+    jobs.reset()
     assert tags()["ctx.git.untracked"] == "20"
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_run_context.jobs import SOURCES
 from mlflow_run_context.plugin import RunContext
-from mlflow_run_context.settings import SOURCES, VARIABLES, current_settings
+from mlflow_run_context.settings import VARIABLES, current_settings
 from mlflow_run_context.template import Template, TemplateError, compile_template
 
 Tags = Callable[[], dict[str, str]]

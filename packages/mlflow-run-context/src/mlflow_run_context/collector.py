@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
-from mlflow_plugkit.logs import get_logger
-
 Found = dict[str, str]
 _MOST_ENTRIES = 64
-_log = get_logger("mlflow_run_context")
+
+
+def debug(message: str, *arguments: object) -> None:
+    """One line at DEBUG, redacted. Loads the logger only now: it costs more than many a source."""
+    from mlflow_plugkit.logs import get_logger
+
+    get_logger("mlflow_run_context").debug(message, *arguments)
 
 
 class Job(NamedTuple):
@@ -78,7 +82,7 @@ class Collector:
                 entry.done.wait(max(0.0, end - time.monotonic()))
                 entry.waited = True
                 if not entry.done.is_set():
-                    _log.debug("%s is not ready after %g s; it comes with a later run", job.name, deadline)
+                    debug("%s is not ready after %g s; it comes with a later run", job.name, deadline)
             if entry.done.is_set():
                 found[job.name] = entry.found
         return found
@@ -94,7 +98,7 @@ class Collector:
         try:
             threading.Thread(target=_work, args=(job, entry), name=f"run-context {job.name}", daemon=True).start()
         except RuntimeError as exc:  # no more threads, or the interpreter is ending
-            _log.debug("%s cannot be asked: %s", job.name, exc)
+            debug("%s cannot be asked: %s", job.name, exc)
             entry.finished = time.monotonic()
             entry.done.set()
         return entry
@@ -108,6 +112,6 @@ def _work(job: Job, entry: _Entry) -> None:
     try:
         entry.found = job.ask()
     except Exception as exc:  # noqa: BLE001 # nothing that a source meets may reach a training script
-        _log.debug("%s gives no tags: %s: %s", job.name, type(exc).__name__, exc)
+        debug("%s gives no tags: %s: %s", job.name, type(exc).__name__, exc)
     entry.finished = time.monotonic()
     entry.done.set()

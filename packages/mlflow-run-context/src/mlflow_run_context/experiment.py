@@ -6,8 +6,9 @@ import threading
 import time
 
 from mlflow_plugkit.errors import mlflow_error
+from mlflow_run_context.jobs import SOURCES
 from mlflow_run_context.provider import collect
-from mlflow_run_context.settings import SOURCES, current_settings, warn
+from mlflow_run_context.settings import current_settings, warn
 from mlflow_run_context.template import Template, TemplateError, compile_template
 from mlflow_run_context.values import scrub
 

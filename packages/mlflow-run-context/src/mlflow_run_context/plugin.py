@@ -6,6 +6,7 @@ is loading it would fail where it is imported first.
 
 from __future__ import annotations
 
+import os
 import time
 
 
@@ -15,6 +16,9 @@ class RunContext:
     def in_context(self) -> bool:
         """Whether any source is switched on or any tag is configured."""
         began = time.monotonic()
+        from mlflow_run_context.jobs import start_early
+
+        start_early()
         from mlflow_run_context.provider import is_active
 
         return is_active(began)
@@ -31,6 +35,8 @@ class DefaultExperiment:
 
     def in_context(self) -> bool:
         """Whether MLFLOW_RUN_CONTEXT_EXPERIMENT is set."""
+        if not os.environ.get("MLFLOW_RUN_CONTEXT_EXPERIMENT"):  # most often, and then nothing is loaded
+            return False
         from mlflow_run_context.experiment import is_configured
 
         return is_configured()

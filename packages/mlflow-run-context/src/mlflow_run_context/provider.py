@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
-from collections.abc import Callable
 from contextvars import ContextVar
-from functools import lru_cache, partial
 from typing import Any
 
 from mlflow_plugkit.compat import optional_attribute
 from mlflow_plugkit.logs import get_logger
-from mlflow_run_context import container, environment, git, gpu, lockfiles, machine
-from mlflow_run_context.collector import Collector, Found, Job
+from mlflow_run_context import jobs
+from mlflow_run_context.collector import Found
 from mlflow_run_context.settings import ContextSettings, current_settings
-from mlflow_run_context.tables import IMAGES
 from mlflow_run_context.user_tags import user_templates
 from mlflow_run_context.values import tag_key, tag_value
 
 patience: ContextVar[float | None] = ContextVar("patience", default=None)
 """Seconds to wait for slow sources in this context, also for those that missed an earlier deadline."""
 
-_collector = Collector()
 _run = threading.local()
 _log = get_logger("mlflow_run_context")
-_HOST_VARIABLES = ("KUBERNETES_SERVICE_HOST", "container", *IMAGES)
-_IMMEDIATE = {"ci": environment.ci, "scheduler": environment.scheduler, "python": machine.python, "gpu": gpu.visible}
 _STANDARD = {
     "git.commit": "MLFLOW_GIT_COMMIT",
     "git.branch": "MLFLOW_GIT_BRANCH",
@@ -62,12 +54,6 @@ def current_tags() -> dict[str, str]:
         return {}
 
 
-def reset() -> None:
-    """Forget what the process has collected."""
-    _collector.reset()
-    _has_nvidia_smi.cache_clear()
-
-
 def collect(settings: ContextSettings, chosen: frozenset[str], timeout: float | None = None) -> Found:
     """What the chosen sources say, by names without prefix.
 
@@ -77,17 +63,14 @@ def collect(settings: ContextSettings, chosen: frozenset[str], timeout: float | 
         timeout: seconds to wait for the slow ones, also those that missed an earlier deadline; by default the
             option `deadline`, counted from MLflow's first question for this run, and nothing for those.
     """
-    jobs = _jobs(settings, chosen)
-    _collector.start(jobs)
-    found: Found = {}
-    for name, ask in _IMMEDIATE.items():
-        if name in chosen:
-            found |= _asked(name, ask)
+    slow = jobs.slow(chosen, settings.refresh, with_diff=settings.git_diff)
+    jobs.collector.start(slow)
+    found = jobs.immediate(chosen)
     wait = _left(settings.deadline) if timeout is None else timeout
-    answers = _collector.collect(jobs, wait, patient=timeout is not None)
-    for job in jobs:
+    answers = jobs.collector.collect(slow, wait, patient=timeout is not None)
+    for job in slow:
         found |= answers.get(job.name, {})
-    return found | (_asked("git", _git_head) if "git" in chosen else {})
+    return found | jobs.git_head(chosen)
 
 
 def _left(deadline: float) -> float:
@@ -95,61 +78,6 @@ def _left(deadline: float) -> float:
     spent = time.monotonic() - getattr(_run, "began", 0.0)
     _run.began = 0.0
     return max(deadline - spent, deadline / 4) if spent < 1 else deadline
-
-
-def _asked(name: str, ask: Callable[[], Found]) -> Found:
-    try:
-        return ask()
-    except Exception as exc:  # noqa: BLE001 # nothing that a source meets may reach a training script
-        _log.debug("%s gives no tags: %s: %s", name, type(exc).__name__, exc)
-        return {}
-
-
-def _git_head() -> Found:
-    repository = _repository()
-    return git.head(repository, git.signature(repository)) if repository else {}
-
-
-def _repository() -> git.Repository | None:
-    start = git.start_folder()
-    return git.find_repository(start) if start else None
-
-
-def _jobs(settings: ContextSettings, chosen: frozenset[str]) -> list[Job]:
-    """The slow sources; where two give one tag, the later wins."""
-    jobs = []
-    if "git" in chosen and (repository := _repository()):
-        key = (str(repository.top), git.signature(repository))
-        jobs.append(Job("git changes", key, partial(git.changes, repository), settings.refresh))
-        if settings.git_diff:
-            jobs.append(Job("git diff", key, partial(_git_diff, repository), settings.refresh))
-    if "gpu" in chosen:
-        path, visible = os.environ.get("PATH"), os.environ.get("CUDA_VISIBLE_DEVICES")
-        if gpu.has_drivers():
-            jobs.append(Job("gpu", visible, gpu.from_files))
-        if _has_nvidia_smi(path):
-            jobs.append(Job("nvidia-smi", (path, visible), gpu.from_nvidia_smi))
-    if "lock" in chosen and (start := git.start_folder()):
-        jobs.append(Job("lock", str(start), partial(lockfiles.lock_files, start), settings.refresh))
-    if here := chosen & {"host", "cpu", "container"}:
-        jobs.append(Job("machine", (here, tuple(map(os.environ.get, _HOST_VARIABLES))), partial(_machine, here)))
-    return jobs
-
-
-def _git_diff(repository: git.Repository) -> Found:
-    return {"git.diff": git.diff_text(repository)}
-
-
-def _machine(chosen: frozenset[str]) -> Found:
-    found: Found = {}
-    for name, ask in (("host", machine.host), ("cpu", machine.cpu), ("container", container.container)):
-        found |= _asked(name, ask) if name in chosen else {}
-    return found
-
-
-@lru_cache(maxsize=4)
-def _has_nvidia_smi(path: str | None) -> bool:
-    return shutil.which("nvidia-smi", path=path) is not None
 
 
 def _tags(settings: ContextSettings, found: Found) -> dict[str, str]:

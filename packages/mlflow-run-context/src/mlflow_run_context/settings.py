@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.settings import Settings, declared_options, option
+from mlflow_run_context.jobs import REFRESH, SOURCES
 
-SOURCES = ("git", "ci", "scheduler", "container", "host", "cpu", "gpu", "python", "lock")
 _PREFIX = re.compile(r"(?!mlflow\b)[A-Za-z_][\w.-]{0,49}")
 _LONGEST_WAIT = 600.0
 
@@ -67,7 +67,7 @@ class ContextSettings(Settings):
         help="Seconds that the first run may be held up by slow sources; what is later comes with the next run.",
     )
     refresh: float = option(
-        60.0,
+        REFRESH,
         in_uri=False,
         env="MLFLOW_RUN_CONTEXT_REFRESH",
         help="Seconds after which git's state is looked up again although nothing shows that it changed.",
