@@ -160,7 +160,7 @@ END
     until(lambda: restarts(slurm, submitted.job_id) == 1, 30, "the job is queued again")
     assert submitted.get_status() in ("SCHEDULED", "RUNNING")
     start_now(slurm, submitted.job_id)
-    assert submitted.wait() is True
+    assert submitted.wait() is True, run_of(submitted).data.tags
     assert (tmp_path / "attempts").read_text() == "attempt\n" * 2
     assert run_of(submitted).data.tags["slurm.restarts"] == "1"
     assert run_of(submitted).info.status == "FINISHED"

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow_plugkit.logs import get_logger
 from mlflow_slurm_backend.commands import STATUS_INTERVAL, Slurm, command_environment
 from mlflow_slurm_backend.ladder import Ladder
-from mlflow_slurm_backend.states import SUBMITTED, Observation, went_back
+from mlflow_slurm_backend.states import SUBMITTED, JobState, Observation, went_back
 
 TICK = 0.25
 """Seconds between two looks for exit-code files, which are no call to Slurm."""
@@ -30,6 +30,7 @@ class Watched:
         requeue: whether it may be queued again.
         on_change: called with each new observation, in a thread of the watcher's pool, in order.
         seen: the latest observation.
+        doubted: an end that the next look has to confirm.
         told: the latest one that `on_change` has dealt with.
         asked: set when Slurm has been asked once.
         recorded: set when `on_change` has returned for the one that ended it.
@@ -40,6 +41,7 @@ class Watched:
     requeue: bool
     on_change: Callable[[Observation], None]
     seen: Observation = SUBMITTED
+    doubted: JobState | None = None
     told: Observation = SUBMITTED
     asked: threading.Event = field(default_factory=threading.Event)
     recorded: threading.Event = field(default_factory=threading.Event)
@@ -110,9 +112,14 @@ class Watcher:
             if job.requeue and seen.source != "scontrol" and went_back(job.seen, seen):
                 seen = replace(seen, restarts=job.seen.restarts + 1)  # accounting does not count them
             changed = (seen.state, seen.nodes, seen.restarts) != (job.seen.state, job.seen.nodes, job.seen.restarts)
+            if job.requeue and seen.ended and seen.state.status != "FINISHED" and job.doubted != seen.state:
+                job.doubted = seen.state  # on its way back to the queue a job shows this for a moment
+                continue
+            job.doubted = None
             job.seen = seen
             job.asked.set()
             if changed or seen.ended:
+                _logger.debug("Slurm job %s: %s", job.slurm_id, seen)
                 self._changed_at = time.monotonic()
                 with self._lock:
                     if seen.ended:
