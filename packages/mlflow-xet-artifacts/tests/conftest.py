@@ -66,3 +66,13 @@ def bucket_id(hub: FakeHub) -> str:
     name = f"me/{uuid.uuid4().hex[:12]}"
     hub.state.buckets[name] = {}
     return name
+
+
+@pytest.fixture
+def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hub for one test whose storage another process opens: hf_xet's local storage is for one process at a time."""
+    with FakeHub(tmp_path / "own-hub") as own:
+        monkeypatch.setenv("HF_ENDPOINT", own.url)
+        own.state.create("model", "me/models")
+        own.state.buckets["me/bucket"] = {}
+        yield own

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
 import pytest
@@ -72,6 +71,16 @@ class TestBucket(_OnTheHub):
 
 
 class _Proxied(ProxiedArtifactsConformance):
+    """The server has a Hub of its own: hf_xet's local storage is for one process at a time."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def servers_hub(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+        with FakeHub(tmp_path_factory.mktemp("servers-hub")) as hub:
+            hub.state.create("model", "me/models")
+            hub.state.buckets["me/bucket"] = {}
+            yield hub
+
     @pytest.fixture(scope="class")
     @classmethod
     def secrets(cls) -> tuple[str, ...]:
@@ -79,26 +88,23 @@ class _Proxied(ProxiedArtifactsConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def server_env(cls, hub: FakeHub) -> Mapping[str, str]:
-        return plugin_env(env={"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(hub.folder / "home")})
+    def server_env(cls, servers_hub: FakeHub) -> Mapping[str, str]:
+        home = str(servers_hub.folder / "home")
+        return plugin_env(env={"HF_ENDPOINT": servers_hub.url, "HF_TOKEN": TOKEN, "HF_HOME": home})
 
 
 class TestProxiedRepository(_Proxied):
     @pytest.fixture(scope="class")
     @classmethod
-    def artifacts_destination(cls, hub: FakeHub) -> str:
-        name = f"me/{uuid.uuid4().hex[:12]}"
-        hub.state.create("model", name)
-        return f"xet://{name}/main"
+    def artifacts_destination(cls) -> str:
+        return "xet://me/models/main"
 
 
 class TestProxiedBucket(_Proxied):
     @pytest.fixture(scope="class")
     @classmethod
-    def artifacts_destination(cls, hub: FakeHub) -> str:
-        name = f"me/{uuid.uuid4().hex[:12]}"
-        hub.state.buckets[name] = {}
-        return f"xet://buckets/{name}/mlflow"
+    def artifacts_destination(cls) -> str:
+        return "xet://buckets/me/bucket/mlflow"
 
 
 class TestPackaging(PackagingConformance):

@@ -68,20 +68,18 @@ def test_two_processes_on_one_branch_lose_nothing(hub: FakeHub, repo_id: str, tm
 
 
 @pytest.mark.parametrize("kind", ["repository", "bucket"])
-def test_a_killed_upload_leaves_nothing_that_can_be_read(
-    hub: FakeHub, repo_id: str, bucket_id: str, tmp_path: Path, kind: str
-) -> None:
+def test_a_killed_upload_leaves_nothing_that_can_be_read(own_hub: FakeHub, tmp_path: Path, kind: str) -> None:
     """SIGKILL while content is on its way to the Xet storage; the next run stores all of it."""
-    uri = f"xet://{repo_id}/main" if kind == "repository" else f"xet://buckets/{bucket_id}"
+    uri = "xet://me/models/main" if kind == "repository" else "xet://buckets/me/bucket"
     tree = tmp_path / "tree"
     tree.mkdir()
     for n in range(4):
         (tree / f"part-{n}.bin").write_bytes(os.urandom(24 * 1024 * 1024))
-    before = hub.shards.stored_bytes()
+    before = own_hub.shards.stored_bytes()
     uploader = subprocess.Popen([sys.executable, "-c", UPLOADER, uri, str(tree)], env=plugin_env())
     try:
         deadline = time.monotonic() + 60
-        while hub.shards.stored_bytes() == before and time.monotonic() < deadline and uploader.poll() is None:
+        while own_hub.shards.stored_bytes() == before and time.monotonic() < deadline and uploader.poll() is None:
             time.sleep(0.01)
         assert uploader.poll() is None, "the upload ended before it could be killed"
         uploader.send_signal(signal.SIGKILL)
@@ -91,7 +89,7 @@ def test_a_killed_upload_leaves_nothing_that_can_be_read(
         uploader.wait()
     artifacts = get_artifact_repository(uri)
     assert artifacts.list_artifacts() == []
-    assert len(hub.state.repository("model", repo_id).history("main")) == 1
+    assert len(own_hub.state.repository("model", "me/models").history("main")) == 1
     artifacts.log_artifacts(str(tree), "model")
     assert {i.path: i.file_size for i in artifacts.list_artifacts("model")} == {
         f"model/part-{n}.bin": 24 * 1024 * 1024 for n in range(4)

@@ -50,14 +50,12 @@ print("finished")
 
 @pytest.mark.parametrize("kind", ["repository", "bucket"])
 @pytest.mark.parametrize("source", ["variable", "file", "login"])
-def test_no_credential_is_shown(
-    hub: FakeHub, repo_id: str, bucket_id: str, tmp_path: Path, kind: str, source: str
-) -> None:
+def test_no_credential_is_shown(own_hub: FakeHub, tmp_path: Path, kind: str, source: str) -> None:
     """The token comes from HF_TOKEN, from HF_TOKEN_FILE or from what `hf auth login` stored."""
-    uri = f"xet://{repo_id}/main" if kind == "repository" else f"xet://buckets/{bucket_id}"
+    uri = "xet://me/models/main" if kind == "repository" else "xet://buckets/me/bucket"
     home = tmp_path / "home"
     home.mkdir()
-    env = dict(plugin_env(env={"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_DEBUG": "1", "RUST_LOG": "debug"}))
+    env = dict(plugin_env(env={"HF_HOME": str(home), "HF_ENDPOINT": own_hub.url, "HF_DEBUG": "1", "RUST_LOG": "debug"}))
     if source != "variable":
         del env["HF_TOKEN"]
         (home / "token").write_text(TOKEN)

@@ -151,7 +151,8 @@ def create_bucket(hub: FakeHub, request: Request) -> Any:
     if name in hub.state.buckets:
         raise HubError(409, message="bucket exists")
     hub.state.buckets[name] = {}
-    hub.created_private[name] = request.json().get("visibility") == "private"
+    wanted = request.json()  # huggingface_hub 2.0 says it by `private`, later ones by `visibility`
+    hub.created_private[name] = wanted.get("private") is True or wanted.get("visibility") == "private"
     return {"url": f"{hub.url}/buckets/{name}"}
 
 
