@@ -123,10 +123,8 @@ def _table(path: Path, host: str, table: Any) -> tuple[str, dict[str, str]]:
 
 def _variables(cls: type[Settings]) -> dict[str, str]:
     """The environment variable that each key stands for; secrets can only be given as files."""
-    return {
-        (f"{name}_file" if o.secret else name): (f"{o.env[0]}_FILE" if o.secret else o.env[0])
-        for name, o in declared_options(cls).items()
-    }
+    names = (f"{o.env[0]}_FILE" if o.secret else o.env[0] for o in declared_options(cls).values())
+    return {name.removeprefix("MLFLOW_AUTH_").lower(): name for name in names}
 
 
 def _text(value: Any) -> str:

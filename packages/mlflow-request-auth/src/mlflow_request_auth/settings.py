@@ -252,8 +252,8 @@ class ApiKeySettings(Settings):
     header_name: str = option(
         "X-API-Key", in_uri=False, env="MLFLOW_AUTH_API_KEY_HEADER", help="The request header that carries the key."
     )
-    header_prefix: str = option(
-        "",
+    header_prefix: str | None = option(
+        None,
         in_uri=False,
         env="MLFLOW_AUTH_API_KEY_PREFIX",
         help="Put before the key and one blank, such as `Bearer` or `ApiKey`.",
@@ -268,7 +268,7 @@ class ApiKeySettings(Settings):
     @property
     def value(self) -> str:
         """What the header holds."""
-        return f"{self.header_prefix.strip()} {self.api_key.get_secret_value().strip()}".strip()
+        return f"{(self.header_prefix or '').strip()} {self.api_key.get_secret_value().strip()}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
