@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -247,17 +248,25 @@ class Cluster:
         """End everything: jobs, daemons, and steps that lost their daemon."""
         if "slurmctld" in self.daemons:
             self.run("scancel", "--user", getpass.getuser(), check=False)
+            until(lambda: not self.run("squeue", "-h", check=False).stdout.strip(), 30, "all jobs have ended")
         for name in reversed(list(self.daemons)):
             self._end(name)
         for pid in self._of_us("SLURM_JOB_ID="):
             os.kill(pid, signal.SIGKILL)
         for group in [g for node in (self.main, self.frail) for g in CGROUPS.glob(f"*/slurm_{node}")]:
-            for folder in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
-                folder.rmdir()
-            group.rmdir()
+            until(lambda group=group: _removed(group), 30, f"{group} is removed")
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _removed(group: Path) -> bool:
+    """Whether a control group is gone; it can be removed once its processes have ended."""
+    with contextlib.suppress(OSError):
+        for folder in sorted((p for p in group.rglob("*") if p.is_dir()), reverse=True):
+            folder.rmdir()
+        group.rmdir()
+    return not group.exists()
