@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 PLUGINS = ("mlflow_request_auth", "mlflow_request_headers", "mlflow_run_context")
-PARTS = {"client_auth": "requests", "client_headers": "requests", "client_context": "processes"}
+PARTS = dict(zip(PLUGINS, ("client_auth", "client_headers", "client_context"), strict=True))
+AMOUNTS = {"client_context": "processes"}
 
 IMPORT = """
 import importlib.metadata as metadata, json, sys, time
@@ -90,9 +91,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     report: dict[str, Any] = {"mlflow": version("mlflow-skinny"), **importing(options.rounds)}
-    for name, amount in PARTS.items():
-        if Path(__file__).with_name(f"{name}.py").is_file():
-            report |= part(name, getattr(options, amount))
+    for plugin, name in PARTS.items():
+        if find_spec(plugin) and Path(__file__).with_name(f"{name}.py").is_file():
+            report |= part(name, getattr(options, AMOUNTS.get(name, "requests")))
     print("\n".join(f"{name}: {value}" for name, value in report.items()))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -72,8 +72,8 @@ def run(
     late = threading.Event()
     timer = threading.Timer(timeout, _end, (process, late))
     timer.daemon = True
-    timer.start()
     try:
+        timer.start()
         complete = _read(process, take)
         process.wait(timeout=timeout)
     except subprocess.TimeoutExpired:
