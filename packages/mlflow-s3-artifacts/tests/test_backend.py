@@ -126,6 +126,18 @@ def test_folder_markers_and_odd_keys_do_no_harm(backend: Any, weed: Any, tmp_pat
     assert left == []
 
 
+def test_a_deleted_folder_is_listed_no_more_and_its_neighbours_stay(backend: Any) -> None:
+    for path in ("a/b/x", "a/b/y", "a/c/x", "ab/x"):
+        backend.put(path, Source(data=b"x"), None)
+    repository = artifact_repository(backend.root)
+    repository.delete_artifacts("a/b")
+    assert [i.path for i in repository.list_artifacts("a")] == ["a/c"]
+    repository.delete_artifacts("a")
+    assert [i.path for i in repository.list_artifacts()] == ["ab"]
+    backend.delete_many(["ab/missing"])
+    assert backend.head("ab/x") is not None
+
+
 def test_presigned_urls_name_the_type_that_was_signed(backend: Any) -> None:
     request = backend.presign_put("page.html", 60, "text/html")
     assert dict(request.headers) == {"Content-Type": "text/html"}

@@ -130,6 +130,14 @@ class S3Backend(MultipartBackend, PresigningBackend):
         return StoredObject(path, source.size or 0, headers.get("etag"))
 
     def delete_many(self, paths: Sequence[str]) -> Sequence[DeleteFailure]:
+        failures = self._delete(paths)
+        folders = sorted(_folders_of(paths), reverse=True) if self.settings.endpoint else []
+        for start in range(0, len(folders), self.delete_batch):
+            # SeaweedFS goes on listing a folder after its last object; deleting the folder's own key ends that.
+            self._delete(folders[start : start + self.delete_batch])
+        return failures
+
+    def _delete(self, paths: Sequence[str]) -> Sequence[DeleteFailure]:
         keys = {self.key(path): path for path in paths}
         request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         answer = self.connection.client.delete_objects(**self._bucket(), Delete=request)
@@ -244,6 +252,11 @@ class S3Backend(MultipartBackend, PresigningBackend):
         if digest:
             arguments["Metadata"] = arguments.get("Metadata", {}) | {objects.CRC_METADATA: digest.value}
         return arguments
+
+
+def _folders_of(paths: Sequence[str]) -> set[str]:
+    """The keys, with their slash, of all folders below the root that the paths lie in."""
+    return {path[: end + 1] for path in paths for end, character in enumerate(path) if character == "/"}
 
 
 def _headers(answer: dict[str, Any]) -> dict[str, str]:
