@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -30,6 +31,10 @@ KEY = "an-api-key-5e8f"
         ("", None),
         ("http://example.com:notaport", None),
         ("http://[broken", None),
+        ("http://evil.example\\@example.com", None),
+        ("http://evil.example\t.example.com", None),
+        ("http://example.com@evil.example", Origin("http", "evil.example", 80)),
+        ("http://evil.example#@example.com", Origin("http", "evil.example", 80)),
     ],
 )
 def test_origins(url: str, origin: Origin | None) -> None:
@@ -96,6 +101,22 @@ def test_a_redirect_elsewhere_takes_no_key_along(
     ask()
     assert keyed.requests[0].values(header) == [KEY]
     assert elsewhere.requests
+    assert not any(request.shows(KEY) for request in elsewhere.requests)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["http://{away}\\@{home}/x", "http://{home}\\@{away}/x", "http://{home}@{away}/x", "http://{away}?@{home}/x",
+     "http://{away}#@{home}/x", "//{away}/x", "http:/\\{away}/x", "http://{home}%2f@{away}/x", "HTTP://{away}"],
+)  # fmt: skip
+def test_a_redirect_that_parsers_read_differently_takes_no_key_along(
+    keyed: RecordingServer, elsewhere: RecordingServer, form: str
+) -> None:
+    location = form.format(away=f"127.0.0.1:{elsewhere.port}", home=f"127.0.0.1:{keyed.port}")
+    keyed.answer(redirect(location))
+    with suppress(MlflowException):  # requests may refuse the URL
+        ask()
+    assert keyed.requests
     assert not any(request.shows(KEY) for request in elsewhere.requests)
 
 

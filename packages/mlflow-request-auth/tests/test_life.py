@@ -241,6 +241,27 @@ def test_a_token_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path, caplog
     assert "token-1" not in caplog.text
 
 
+def test_a_rotated_refresh_token_that_could_not_be_kept_is_not_lost(
+    tmp_path: Path, clock: Callable[[float, float], None]
+) -> None:
+    """The stored one was used up; presenting it again would end the login."""
+    (tmp_path / "store").mkdir(mode=0o700)
+    store = FileStore(tmp_path / "store", "k")
+    presented: list[str | None] = []
+
+    def fetch(previous: Token | None) -> Token:
+        presented.append(previous and previous.refresh_token)
+        return Token(f"access-{len(presented)}", time.time() + 10, 10, refresh_token=f"refresh-{len(presented)}")
+
+    store.save(Token("access-0", time.time() - 5, 10, refresh_token="refresh-0"))
+    store.save = lambda token: (_ for _ in ()).throw(MlflowException("The disk is full."))  # type: ignore[method-assign]
+    tokens = TokenSource(fetch, store, source(Fake())._settings)
+    for _ in range(3):
+        tokens.token()
+        clock(20, 20)
+    assert presented == ["refresh-0", "refresh-1", "refresh-2"]
+
+
 SCRIPT = """
 import sys, mlflow
 from mlflow.tracking.request_auth.registry import fetch_auth

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443}
+# Where parsers differ in what they take for the host: none of these stands in a URL that means well.
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Origin:
 
 @lru_cache(maxsize=256)
 def origin_of(url: str) -> Origin | None:
-    """The origin of an `http(s)` URL, or None for any other and for a malformed one."""
+    """The origin of an `http(s)` URL, or None for any other, and for one that is malformed or ambiguous."""
+    if _AMBIGUOUS.search(url):
+        return None
     try:
         parts = urlsplit(url)
         port = parts.port

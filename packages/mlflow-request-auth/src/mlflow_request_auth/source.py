@@ -126,10 +126,6 @@ class TokenSource:
         """The server took the token: a later refusal is news, and worth a renewal."""
         self._renewed_after_refusal = -REFUSAL_PAUSE
 
-    def stored(self) -> Token | None:
-        """The token as it is kept, valid or not, without asking the provider."""
-        return self._store.load() or self._last
-
     def hold(self, token: Token) -> None:
         """Keep a token that was got elsewhere, such as by a login."""
         with self._store.locked(self._wait) as free:
@@ -191,7 +187,9 @@ class TokenSource:
             stored = self._store.load()
             if stored is not None and self._serves(stored, refused, early=early):
                 return self._take(stored)
-            token = self._fetch_reporting(stored or self._last)
+            # The last one is newer where it could not be stored; its refresh token has replaced the stored one.
+            known = [t for t in (stored, self._last) if t is not None]
+            token = self._fetch_reporting(max(known, key=lambda t: t.expires_at or 0.0, default=None))
             self._save(token)
         return self._take(token)
 
