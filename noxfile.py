@@ -140,9 +140,9 @@ def types(session: nox.Session) -> None:
     members = list(packages().values())
     newest = mlflow_versions(package_named("mlflow-plugkit"))[-1]
     needs = {line for member in members for line in external_requirements(member, tests=True)}
-    session.install(*group("types"), *sorted(needs), f"mlflow=={newest}")
+    session.install(*group("types"), *group("bench"), *sorted(needs), f"mlflow=={newest}")
     sources = [f"{member.folder}/src" for member in members]
-    paths = {"MYPYPATH": os.pathsep.join([*sources, str(ROOT)])}
+    paths = {"MYPYPATH": os.pathsep.join([*sources, str(ROOT), str(ROOT / "bench")])}
     session.run("mypy", *sources, "noxfile.py", "tools", "bench", env=paths)
 
 

@@ -57,7 +57,7 @@ class HostBoundAuth(AuthBase):
             return request
         value = credential.value(origin, resendable=is_resendable(request))
         request.headers[credential.header] = value
-        request.register_hook("response", _Watch(credential, origin, value))
+        request.register_hook("response", _Watch(credential, origin, value))  # type: ignore[no-untyped-call] # untyped in requests
         return request
 
 
@@ -107,7 +107,7 @@ class _Watch:
         before.headers[self._credential.header] = value
         again = before.copy()
         jar: Any = again._cookies  # type: ignore[attr-defined] # as requests.auth.HTTPDigestAuth does
-        extract_cookies_to_jar(jar, before, response.raw)
+        extract_cookies_to_jar(jar, before, response.raw)  # type: ignore[no-untyped-call] # untyped in requests
         again.prepare_cookies(jar)
         answer: Response = response.connection.send(again, **kwargs)  # type: ignore[attr-defined] # set by requests' adapter
         answer.history.append(response)
