@@ -30,7 +30,8 @@ def test_every_key_becomes_one_argument() -> None:
         "partition": "gpu,long", "account": "ml", "qos": "high", "time": "1-12:00:00", "nodes": "2-4", "ntasks": 8,
         "cpus-per-task": 4, "mem": "16G", "gres": "gpu:a100:2", "constraint": "[rack1|rack2]&ib", "requeue": True,
         "signal": "B:USR1@90", "extra_flags": ["--exclusive", "--mail-type=END,FAIL"],
-        "array": {"a": [1, 2], "b": ["x"]}, "array_limit": 1, "ENV_MANAGER": "local", "SYNCHRONOUS": False, "DOCKER_ARGS": None,
+        "array": {"a": [1, 2], "b": ["x"]}, "array_limit": 1,
+        "ENV_MANAGER": "local", "SYNCHRONOUS": False, "DOCKER_ARGS": None,
     }  # fmt: skip
     assert JobConfig.from_backend_config(given).sbatch_flags() == [
         "--partition=gpu,long", "--account=ml", "--qos=high", "--time=1-12:00:00", "--nodes=2-4", "--ntasks=8",

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -132,10 +133,13 @@ class _Submission:
 
     @contextmanager
     def ended_on_failure(self) -> Iterator[None]:
-        """Where the block fails, end the runs, and remove the files with the credentials."""
+        """Where the block fails or is interrupted, end the runs, the job, and its files with the credentials."""
         try:
             yield
         except BaseException:
+            if self.job.job_id:
+                with SLURM_ERRORS.applied(f"cancel job {self.job.job_id}"):
+                    self.watching.slurm.cancel(self.job.job_id, self.settings.patience_seconds)
             shutil.rmtree(self.job_folder, ignore_errors=True)
             for run_id in runs_of(self.job):
                 self.recorder.end_run(run_id, "FAILED")
@@ -146,18 +150,19 @@ class _Submission:
         with SLURM_ERRORS.applied(f"write the job folder {str(self.job_folder)!r}"):
             self._write()
         self.recorder.planned(self.job)
-        watching = watcher(self.settings.poll_seconds)
+        self.watching = watcher(self.settings.poll_seconds)
         flags = [
-            *self.config.sbatch_flags(), *self.job.output_flags(),
+            *self.config.sbatch_flags(),
+            *self.job.output_flags(),
             *dependency_flags(self.config, self.recorder.client),
-        ]  # fmt: skip
-        with SLURM_ERRORS.applied("submit the job"):
-            job_id = watching.slurm.submit(flags, self.job.script, self.name, self.settings.patience_seconds)
-        job = Job(self.name, self.run_id, self.job_folder, self.job.tasks, self.config.requeue, job_id)
-        _logger.info("Submitted Slurm job %s for run %s; its folder is %s", job_id, self.run_id, self.job_folder)
-        self.recorder.submitted(job)
+        ]
         patience = self.settings.patience_seconds
-        return SlurmSubmittedRun(job, self.recorder, watching, stream=self.config.stream, patience=patience)
+        with SLURM_ERRORS.applied("submit the job"):
+            job_id = self.watching.slurm.submit(flags, self.job.script, self.name, patience)
+        self.job = replace(self.job, job_id=job_id)
+        _logger.info("Submitted Slurm job %s for run %s; its folder is %s", job_id, self.run_id, self.job_folder)
+        self.recorder.submitted(self.job)
+        return SlurmSubmittedRun(self.job, self.recorder, self.watching, stream=self.config.stream, patience=patience)
 
     def _write(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

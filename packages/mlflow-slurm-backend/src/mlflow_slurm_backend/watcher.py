@@ -16,7 +16,7 @@ from mlflow_slurm_backend.ladder import Ladder
 from mlflow_slurm_backend.states import SUBMITTED, JobState, Observation, went_back
 
 TICK = 0.25
-"""Seconds between two looks for exit-code files, which are no call to Slurm."""
+"""Seconds between two looks for up to 50 exit-code files, which are no call to Slurm but load a shared file system."""
 _logger = get_logger("mlflow_slurm_backend")
 
 
@@ -87,7 +87,7 @@ class Watcher:
             exits = any(job.exit_file.exists() for job in active)
             interval = STATUS_INTERVAL if exits or self._poked else self._interval()
             if time.monotonic() - asked_at < interval:
-                time.sleep(TICK)
+                time.sleep(max(TICK, len(active) * TICK / 50))
                 continue
             self._poked = False
             try:
