@@ -29,9 +29,8 @@ class CheckingProxy:
         host = upstream.removeprefix("http://")
         keys = KeySet.import_key_set(requests.get(f"{issuer}/jwks", timeout=10).json())
         self.passed = self.refused = 0
-        self.tokens: set[str] = set()
+        self.tokens: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._local = threading.local()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -42,15 +41,28 @@ class CheckingProxy:
                 if not proxy.admits(self.headers.get("Authorization", ""), keys, issuer):
                     self.answer(401, [], b"{}")
                     return
-                connection = http.client.HTTPConnection(host, timeout=60)
                 skip = ("host", "authorization", "connection", "content-length")
                 headers = {n: v for n, v in self.headers.items() if n.lower() not in skip}
-                connection.request(self.command, self.path, body, headers)
-                response = connection.getresponse()
-                content = response.read()
+                try:
+                    response, content = self.forward(body, headers)
+                except (http.client.HTTPException, ConnectionError):  # the server closed an idle connection
+                    self.upstream.close()
+                    response, content = self.forward(body, headers)
                 kept = [(n, v) for n, v in response.getheaders() if n.lower() in ("content-type",)]
-                connection.close()
                 self.answer(response.status, kept, content)
+
+            def setup(self) -> None:
+                super().setup()
+                self.upstream = http.client.HTTPConnection(host, timeout=60)
+
+            def finish(self) -> None:
+                self.upstream.close()
+                super().finish()
+
+            def forward(self, body: bytes, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+                self.upstream.request(self.command, self.path, body, headers)
+                response = self.upstream.getresponse()
+                return response, response.read()
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
@@ -75,15 +87,15 @@ class CheckingProxy:
 
     def admits(self, header: str, keys: Any, issuer: str) -> bool:
         scheme, _, token = header.partition(" ")
-        try:
-            claims = jwt.decode(token, keys, algorithms=["RS256"]).claims
-            good = scheme == "Bearer" and claims["iss"] == issuer and time.time() < claims["exp"]
-        except Exception:  # whatever is wrong with a token, it is not let in
-            good = False
+        if token not in self.tokens:
+            try:
+                claims = jwt.decode(token, keys, algorithms=["RS256"]).claims
+                self.tokens[token] = float(claims["exp"]) if claims["iss"] == issuer else 0.0
+            except Exception:  # whatever is wrong with a token, it is not let in
+                self.tokens[token] = 0.0
+        good = scheme == "Bearer" and time.time() < self.tokens[token]
         with self._lock:
             self.passed, self.refused = self.passed + good, self.refused + (not good)
-            if good:
-                self.tokens.add(token)
         return good
 
     def __enter__(self) -> CheckingProxy:
