@@ -80,13 +80,16 @@ def install_wheels(session: nox.Session, package: Package, *pins: str) -> None:
     """Install the package and its dependencies in this repository as wheels, and what its tests need."""
     members = (*workspace_dependencies(package, tests=True), package)
     session.install(*(wheel(m.name) for m in members), *external_requirements(package, tests=True), *pins)
+    session.install("pytest-xdist>=3.6")
     session.run(
         "python", "-c", f"import {package.import_name} as m; assert 'site-packages' in m.__file__, m", silent=True
     )
 
 
 def run_tests(session: nox.Session, package: Package) -> None:
-    session.run("pytest", "-c", "pyproject.toml", f"{package.folder}/tests", *session.posargs, env=QUIET)
+    # One process per core; a class stays in one of them, since it may own a server. `-- -n 0` to debug.
+    parallel = ("-n", "auto", "--dist", "loadscope")
+    session.run("pytest", "-c", "pyproject.toml", f"{package.folder}/tests", *parallel, *session.posargs, env=QUIET)
 
 
 @nox.session
