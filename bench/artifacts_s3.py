@@ -64,7 +64,8 @@ class _Bench:
             list(pool.map(put, range(count)))
         columns = (MLFLOW, BOTO3, OBSTORE, OURS)
         table = Table(f"A folder of {count} entries, SeaweedFS, loopback", "s", columns, MLFLOW)
-        self._measure(table, {"list": "list"}, {"port": self._port, "prefix": "list", "count": count}, columns)
+        settings = {"port": self._port, "prefix": "warm", "listed": "list", "count": count}
+        self._measure(table, {"list": "list"}, settings, columns)
         return table
 
     def large(self, mebibytes: int) -> Iterator[Table]:
@@ -123,8 +124,7 @@ class _Bench:
         }
         # Each implementation has its own objects, and down follows up.
         own = dict(settings) | {"folder": str(_made(self._folder / "out"))}
-        if operation != "list":
-            own["prefix"] = f"{settings['prefix']}/{ALL.index(column)}"
+        own["prefix"] = f"{settings['prefix']}/{ALL.index(column)}"
         return measure(MODULE, column, operation, own, env)
 
 
@@ -156,7 +156,7 @@ def _repository(implementation: str, settings: Mapping[str, Any]) -> Operations:
         "down many": lambda folder: len(os.listdir(repository.download_artifacts("many", folder))),
         "up one": lambda _: repository.log_artifact(source, "one"),
         "down one": lambda folder: repository.download_artifacts(f"one/{os.path.basename(source)}", folder),
-        "list": lambda _: len(listed.list_artifacts(settings["prefix"])),
+        "list": lambda _: len(listed.list_artifacts(settings["listed"])),
     }
 
 
@@ -192,7 +192,7 @@ def _boto3(settings: Mapping[str, Any], threads: int) -> Operations:
         "down many": down_many,
         "up one": lambda _: s3.upload_file(source, BUCKET, f"{prefix}/one"),
         "down one": lambda folder: s3.download_file(BUCKET, f"{prefix}/one", f"{folder}/one"),
-        "list": lambda _: len(keys(prefix)),
+        "list": lambda _: len(keys(settings["listed"])),
     }
 
 
@@ -202,14 +202,13 @@ def _obstore(settings: Mapping[str, Any]) -> Operations:
 
     store = S3Store(
         BUCKET,
-        prefix=settings["prefix"],
         endpoint=f"http://127.0.0.1:{settings['port']}",
         region="us-east-1",
         access_key_id=ACCESS_KEY,
         secret_access_key=SECRET_KEY,
         client_options={"allow_http": True, "timeout": "1h"},
     )
-    source = Path(str(settings.get("source")))
+    source, prefix = Path(str(settings.get("source"))), settings["prefix"]
 
     async def each(function: Callable[[str], Any], names: list[str], at_once: int) -> None:
         turn = asyncio.Semaphore(at_once)
@@ -224,34 +223,36 @@ def _obstore(settings: Mapping[str, Any]) -> Operations:
         return [entry["path"] for page in obstore.list(store, prefix=below) for entry in page]
 
     async def put(name: str) -> None:
-        await obstore.put_async(store, f"many/{name}", (source / name).read_bytes())
+        await obstore.put_async(store, f"{prefix}/many/{name}", (source / name).read_bytes())
 
     def down_many(folder: str) -> int:
         async def get(path: str) -> None:
             answer = await obstore.get_async(store, path)
             Path(folder, os.path.basename(path)).write_bytes(await answer.bytes_async())
 
-        asyncio.run(each(get, paths("many"), 32))
+        asyncio.run(each(get, paths(f"{prefix}/many"), 32))
         return len(os.listdir(folder))
 
     def down_one(folder: str) -> None:
-        size, step = obstore.head(store, "one")["size"], 8 * 1024 * 1024
+        size, step = obstore.head(store, f"{prefix}/one")["size"], 8 * 1024 * 1024
         descriptor = os.open(f"{folder}/one", os.O_CREAT | os.O_WRONLY)
 
         async def get(start: str) -> None:
-            content = await obstore.get_range_async(store, "one", start=int(start), end=min(size, int(start) + step))
+            content = await obstore.get_range_async(
+                store, f"{prefix}/one", start=int(start), end=min(size, int(start) + step)
+            )
             os.pwrite(descriptor, content, int(start))
 
         asyncio.run(each(get, [str(start) for start in range(0, size, step)], 8))
         os.close(descriptor)
 
     return {
-        WARM_UP: lambda _: obstore.put(store, "warm", b"x"),
+        WARM_UP: lambda _: obstore.put(store, f"{prefix}/warm", b"x"),
         "up many": lambda _: asyncio.run(each(put, os.listdir(source), 32)),
         "down many": down_many,
-        "up one": lambda _: obstore.put(store, "one", source),
+        "up one": lambda _: obstore.put(store, f"{prefix}/one", source),
         "down one": down_one,
-        "list": lambda _: len(paths("")),
+        "list": lambda _: len(paths(settings["listed"])),
     }
 
 
