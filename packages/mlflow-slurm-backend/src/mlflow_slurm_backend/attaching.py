@@ -95,7 +95,7 @@ def _lost_id(name: str, run_id: str, watching: Watcher) -> str:
 def recorded_states(run: Run, client: MlflowClient) -> dict[str, str]:
     """State by run id, of the run and of an array's children, where its end has been recorded already."""
     children = client.search_runs(
-        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=1000
+        [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'", max_results=50_000
     )
     states = {str(r.info.run_id): r.data.tags.get(Tag.STATE, "PENDING") for r in (run, *children)}
     return {run_id: state for run_id, state in states.items() if state.isupper() and has_ended(job_state(state))}

@@ -25,9 +25,9 @@ _SECRET_NAME = re.compile(
     r"passw|secret|token|credential|api_?key|access_?key|private_?key|auth|_pat$|jwt", re.IGNORECASE
 )
 _SECRET_PREFIX = ("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "OSS_", "DATABRICKS_", "HF_", "WANDB_", "S3_", "MINIO_")
-#: A job has its own: these belong to the process that submits, or to another job.
+#: A job has its own: these belong to the process that submits, or to another job, or bash lets nobody set them.
 _NOT_THE_JOBS = re.compile(
-    r"SLURM_|SBATCH_|SLURMD_|BASH_FUNC|(PWD|OLDPWD|SHLVL|_|TMPDIR|HOSTNAME|XDG_RUNTIME_DIR|DISPLAY)$"
+    r"SLURM_|SBATCH_|SLURMD_|BASH_FUNC|(PWD|OLDPWD|SHLVL|_|TMPDIR|HOSTNAME|XDG_RUNTIME_DIR|DISPLAY|UID|EUID|PPID|SHELLOPTS|BASHOPTS)$"
 )
 #: The run of the submitting process; MLflow sets the job's own.
 _NOT_THE_RUNS = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
