@@ -258,7 +258,7 @@ class Backend(ABC):
 
     @property
     def root(self) -> str:
-        """The root's location for messages and for the journal of uploads, free of secrets (`s3://bucket/prefix`)."""
+        """Where the root is, for messages and for the journal of uploads; stable and free of secrets."""
         raise NotImplementedError
 
     def secrets(self) -> Sequence[str]:
