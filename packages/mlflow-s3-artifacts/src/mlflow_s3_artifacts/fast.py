@@ -14,16 +14,18 @@ from mlflow_s3_artifacts.backend import SMALL, S3Backend
 from mlflow_s3_artifacts.settings import S3Settings
 from mlflow_s3_artifacts.stores import botocore_errors, obstore, store_for
 
-#: Small files that travel at once: each waits for its answer, and holds at most `SMALL` bytes.
-SMALL_AT_ONCE = 64
-
 
 class ObstoreBackend(S3Backend, BulkBackend):
     """An `S3Backend` whose downloads and small uploads are native code.
 
     Large uploads stay with `S3Backend`: obstore reads a part into memory and knows no upload that was
     begun by another process.
+
+    Attributes:
+        small_at_once: how many small files travel at once; each waits for its answer and holds about 1 MiB.
     """
+
+    small_at_once = 64
 
     def __init__(self, settings: S3Settings) -> None:
         super().__init__(settings)
@@ -70,7 +72,7 @@ class ObstoreBackend(S3Backend, BulkBackend):
 
     def put_many(self, uploads: Sequence[Upload], done: Callable[[Upload], None]) -> None:
         for size, group in (
-            (SMALL_AT_ONCE, [u for u in uploads if u.source.size is not None and u.source.size <= SMALL]),
+            (self.small_at_once, [u for u in uploads if u.source.size is not None and u.source.size <= SMALL]),
             (self.parallel_transfers, [u for u in uploads if u.source.size is None or u.source.size > SMALL]),
         ):
             if not group:
