@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from slurm_cluster import Cluster, missing  # the line above makes the next importable
+from slurm_cluster import Cluster, missing, until  # the line above makes the next importable
 
 from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
 
@@ -51,26 +51,53 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_SLURM_PATIENCE_SECONDS", "60")
 
 
+CHECKPOINT = f"""\
+echo attempt >> attempts
+[ -e checkpoint ] && exit 0
+exec {sys.executable} - <<'END'
+import pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path("checkpoint").write_text("saved")
+    sys.exit(75)
+signal.signal(signal.SIGUSR1, save)
+time.sleep(120)
+END
+"""
+SLOW = {
+    "timed out": ("sleep 300", {"time": 1}),
+    "checkpoint": (CHECKPOINT, {"time": 1, "signal": "USR1@55", "requeue": True}),
+    "lost node": ("sleep 300", {"partition": "doomed"}),
+}
+
+
 @pytest.fixture(scope="session")
-def timed_out(plain_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
-    """A job with a time limit of one minute, and the URI of its store: it is submitted with the first test."""
-    folder = tmp_path_factory.mktemp("timed-out")
+def slow(plain_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Jobs that take a minute or more to end: submitted with the first test, and looked at last.
+
+    By name the submitted jobs, and under `store` the URI of their store.
+    """
+    folder = tmp_path_factory.mktemp("slow")
     made = sqlite_tracking_store(folder)
+    jobs: dict[str, Any] = {"store": str(made.db_uri)}
     (folder / "MLproject").write_text("name: p\nentry_points:\n  main:\n    command: 'true'\n")
-    (folder / "python").write_text("#!/bin/bash\nsleep 300\n")
-    (folder / "python").chmod(0o755)
-    config = {"python": str(folder / "python"), "time": 1, "folder": str(folder / "jobs"), "stream": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(plain_cluster.conf))
         patch.setenv("MLFLOW_SLURM_POLL_SECONDS", "2")
-        patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", str(made.db_uri))
-        submitted = mlflow.projects.run(str(folder), backend="slurm", backend_config=config, synchronous=False)
-    yield submitted, str(made.db_uri)
+        patch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", jobs["store"])
+        for number, (name, (shell, config)) in enumerate(SLOW.items()):
+            python = folder / f"python-{number}"
+            python.write_text(f"#!/bin/bash\n{shell}\n")
+            python.chmod(0o755)
+            given = {"python": str(python), "folder": str(folder / "jobs"), "stream": False, **config}
+            jobs[name] = mlflow.projects.run(str(folder), backend="slurm", backend_config=given, synchronous=False)
+    until(lambda: jobs["lost node"].get_status() == "RUNNING", what="the job runs")
+    plain_cluster.kill_node(plain_cluster.doomed)
+    yield jobs
     dispose(made)
 
 
 @pytest.fixture
-def slurm(plain_cluster: Cluster, timed_out: tuple[Any, str], monkeypatch: pytest.MonkeyPatch) -> Cluster:
+def slurm(plain_cluster: Cluster, slow: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The cluster without accounting, as the test's own."""
     monkeypatch.setenv("SLURM_CONF", str(plain_cluster.conf))
     return plain_cluster

@@ -53,6 +53,8 @@ KillWait=2
 MinJobAge=300
 NodeName={main} NodeHostname={host} NodeAddr=127.0.0.1 Port={main_port} CPUs=64 RealMemory=200000 State=UNKNOWN
 NodeName={frail} NodeHostname={host} NodeAddr=127.0.0.1 Port={frail_port} CPUs=2 RealMemory=200000 State=UNKNOWN
+NodeName={doomed} NodeHostname={host} NodeAddr=127.0.0.1 Port={doomed_port} CPUs=2 RealMemory=200000 State=UNKNOWN
+PartitionName=doomed Nodes={doomed} MaxTime=INFINITE State=UP
 PartitionName=debug Nodes={main} Default=YES MaxTime=INFINITE State=UP
 PartitionName=frail Nodes={frail} MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes={frail} MaxTime=INFINITE State=UP PriorityTier=10
@@ -109,7 +111,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "t
 
 
 class Cluster:
-    """A controller, two nodes (`main`, and `frail` for what breaks nodes), and accounting where wanted.
+    """A controller, nodes (`main`, the small `frail`, and `doomed`, to be killed), and accounting where wanted.
 
     Attributes:
         cgroups: whether Slurm constrains memory by cgroups (version 1, as root), so that it knows OUT_OF_MEMORY;
@@ -121,7 +123,7 @@ class Cluster:
         self.accounting = accounting
         self.host = socket.gethostname().partition(".")[0]
         token = secrets.token_hex(3)
-        self.main, self.frail = f"main-{token}", f"frail-{token}"
+        self.main, self.frail, self.doomed = self.nodes = (f"main-{token}", f"frail-{token}", f"doomed-{token}")
         controllers = (CGROUPS / "memory", CGROUPS / "freezer")
         self.cgroups = not accounting and os.geteuid() == 0 and all(os.access(c, os.W_OK) for c in controllers)
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
@@ -129,8 +131,8 @@ class Cluster:
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": SBIN}
 
     def start(self) -> None:
-        ports = {name: free_port() for name in ("ctld", "main_port", "frail_port", "dbd", "sql")}
-        nodes = {"main": self.main, "frail": self.frail}
+        ports = {name: free_port() for name in ("ctld", "main_port", "frail_port", "doomed_port", "dbd", "sql")}
+        nodes = {"main": self.main, "frail": self.frail, "doomed": self.doomed}
         names = {"folder": self.folder, "host": self.host, "user": getpass.getuser(), **nodes, **ports}
         parts = [CONF, WITH_CGROUPS if self.cgroups else WITHOUT_CGROUPS, ACCOUNTING if self.accounting else ""]
         self.conf.write_text("".join(parts).format(**names))
@@ -141,7 +143,7 @@ class Cluster:
         if self.accounting:
             self._start_accounting(names)
         self.start_controller()
-        for node in (self.main, self.frail):
+        for node in self.nodes:
             self.start_node(node)
         self.wait_idle()
 
@@ -173,7 +175,7 @@ class Cluster:
         until(lambda: self.run("sacctmgr", "-i", "add", "cluster", "plugkit", check=False).returncode == 0, 30)
 
     def _daemon(self, *argv: str) -> None:
-        name = " ".join([argv[0], *(a for a in argv[-1:] if a in (self.main, self.frail))])
+        name = " ".join([argv[0], *(a for a in argv[-1:] if a in self.nodes)])
         with (self.folder / f"{name}.out").open("ab") as output:
             self.daemons[name] = subprocess.Popen(
                 argv,
@@ -204,7 +206,7 @@ class Cluster:
     def wait_idle(self) -> None:
         def idle() -> bool:
             shown = self.run("sinfo", "-h", "-N", "-o", "%N %T", check=False).stdout.split("\n")
-            return {line for line in shown if line} == {f"{self.main} idle", f"{self.frail} idle"}
+            return {line for line in shown if line} == {f"{node} idle" for node in self.nodes}
 
         until(idle, 60, "all nodes are idle")
 
@@ -253,7 +255,7 @@ class Cluster:
             self._end(name)
         for pid in self._of_us("SLURM_JOB_ID="):
             os.kill(pid, signal.SIGKILL)
-        for group in [g for node in (self.main, self.frail) for g in CGROUPS.glob(f"*/slurm_{node}")]:
+        for group in [g for node in self.nodes for g in CGROUPS.glob(f"*/slurm_{node}")]:
             until(lambda group=group: _removed(group), 30, f"{group} is removed")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -141,32 +141,6 @@ def test_an_array_is_cancelled_as_a_whole(slurm: Cluster, submit: Submit) -> Non
     assert [run.info.status for run in runs] == ["KILLED"] * 4
 
 
-def test_a_checkpointed_job_is_queued_again(slurm: Cluster, submit: Submit, tmp_path: Path) -> None:
-    """The signal reaches the project before the time limit; it saves, ends with non-zero, and is started again."""
-    shell = f"""
-    echo attempt >> {tmp_path}/attempts
-    [ -e {tmp_path}/checkpoint ] && exit 0
-    exec {sys.executable} - <<'END'
-import pathlib, signal, sys, time
-def save(*_):
-    pathlib.Path("{tmp_path}/checkpoint").write_text("saved")
-    sys.exit(75)
-signal.signal(signal.SIGUSR1, save)
-time.sleep(120)
-END
-    """
-    submitted = submit(shell, time=1, signal="USR1@55", requeue=True)
-    until(lambda: (tmp_path / "checkpoint").exists(), 60, "the checkpoint is written")
-    until(lambda: restarts(slurm, submitted.job_id) == 1, 30, "the job is queued again")
-    assert submitted.get_status() in ("SCHEDULED", "RUNNING")
-    start_now(slurm, submitted.job_id)
-    assert submitted.wait() is True, run_of(submitted).data.tags
-    assert (tmp_path / "attempts").read_text() == "attempt\n" * 2
-    assert run_of(submitted).data.tags["slurm.restarts"] == "1"
-    assert run_of(submitted).info.status == "FINISHED"
-    assert not list(submitted.job.folder.rglob("credentials"))
-
-
 def test_preemption_queues_again_or_kills(slurm: Cluster, submit: Submit, tmp_path: Path) -> None:
     """A more urgent job takes the node: with `requeue` the job starts again, without it the run is KILLED."""
     shell = f"echo attempt >> {tmp_path}/attempts; [ $(wc -l < {tmp_path}/attempts) -ge 2 ] || sleep 300"
@@ -181,20 +155,6 @@ def test_preemption_queues_again_or_kills(slurm: Cluster, submit: Submit, tmp_pa
     start_now(slurm, again.job_id)
     assert again.wait() is True
     assert run_of(again).info.status == "FINISHED"
-
-
-def test_a_lost_node_fails_the_job(slurm: Cluster, submit: Submit) -> None:
-    """slurmd and the job are killed: the controller notices, and the run is FAILED."""
-    submitted = submit("sleep 300", partition="frail")
-    until(lambda: submitted.get_status() == "RUNNING", what="the job runs")
-    slurm.kill_node(slurm.frail)
-    try:
-        assert submitted.wait() is False
-        assert (run_of(submitted).info.status, run_of(submitted).data.tags["slurm.state"]) == ("FAILED", "NODE_FAIL")
-    finally:
-        slurm.start_node(slurm.frail)
-        slurm.run("scontrol", "update", f"nodename={slurm.frail}", "state=resume", check=False)
-        slurm.wait_idle()
 
 
 def restarts(slurm: Cluster, job_id: str) -> int:
@@ -267,11 +227,7 @@ def test_no_secret_is_shown(
     assert not list(submitted.job.folder.rglob("credentials")), "the credentials outlive their reading"
     shown = slurm.run("scontrol", "show", "job", "-d", submitted.job_id).stdout
     shown += slurm.run("scontrol", "write", "batch_script", submitted.job_id, "-").stdout
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            shown += file.read_text(errors="replace")
-        except OSError:
-            continue
+    shown += "".join(content(file).decode(errors="replace") for file in Path("/proc").glob("[0-9]*/cmdline"))
     (tmp_path / "go").touch()
     assert submitted.wait() is True
     data = run_of(submitted).data
@@ -280,8 +236,16 @@ def test_no_secret_is_shown(
         p.read_text(errors="replace") for p in [*logs, submitted.job.script, submitted.job.folder / "job.json"]
     )
     assert secret not in f"{shown}{data.tags}{data.params}{written}"
-    state = [p for p in slurm.folder.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+    state = [p for p in slurm.folder.rglob("*") if secret.encode() in content(p)]
     assert not state, f"Slurm's own files hold the secret: {state}"
+
+
+def content(path: Path) -> bytes:
+    """What is in a file; nothing where it is none, or has just gone."""
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return b""
 
 
 def test_files_with_credentials_are_private(slurm: Cluster, submit: Submit) -> None:

@@ -67,7 +67,7 @@ def test_a_controller_that_is_away_loses_and_doubles_no_job(slurm: Cluster, subm
     cancelling = threading.Thread(target=held.cancel)
     submitting.start()
     cancelling.start()
-    time.sleep(8)  # the time of the outage itself
+    time.sleep(5)  # the time of the outage itself
     assert "late" not in results
     slurm.start_controller()
     submitting.join(60)
@@ -107,9 +107,10 @@ def test_each_rung_of_the_ladder_carries(
 
 
 def test_a_job_that_slurm_forgot_is_not_waited_for_for_ever(
-    slurm: Cluster, submit: Submit, wrapped: Callable[..., Path]
+    slurm: Cluster, submit: Submit, wrapped: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows it, and it left no exit code: after some rounds it has failed."""
+    monkeypatch.setattr("mlflow_slurm_backend.ladder.MISSES", 2)
     wrapped('echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1', *STATUS)
     submitted = submit("sleep 300")
     try:
