@@ -25,7 +25,7 @@ def config(**given: Any) -> JobConfig:
 
 
 def test_every_key_becomes_one_argument() -> None:
-    """Keys of the issue's kind, with MLflow's own beside them; `-` is read as `_`."""
+    """Keys of each kind, with MLflow's own beside them; `-` is read as `_`."""
     given = {
         "partition": "gpu,long", "account": "ml", "qos": "high", "time": "1-12:00:00", "nodes": "2-4", "ntasks": 8,
         "cpus-per-task": 4, "mem": "16G", "gres": "gpu:a100:2", "constraint": "[rack1|rack2]&ib", "requeue": True,
