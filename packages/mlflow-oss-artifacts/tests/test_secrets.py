@@ -24,6 +24,9 @@ folder = Path(sys.argv[1])
 mlflow.set_tracking_uri(f"sqlite:///{folder}/db")
 mlflow.create_experiment("e", artifact_location="oss://artifacts/e?part_size=102400&multipart_threshold=204800")
 mlflow.set_experiment("e")
+for logger in logging.root.manager.loggerDict.values():
+    logger.disabled = False  # MLflow 2's migrations configure logging anew
+logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, force=True)
 (folder / "large.bin").write_bytes(bytes(300_000))
 with mlflow.start_run() as run:
     mlflow.log_text("hello", "notes/hello.txt")

@@ -117,13 +117,15 @@ def _parse_page(content: bytes, cut: int, md5_etags: bool) -> Page:
         decoded = unquote_str(text or "") if encoded else text or ""
         return str(decoded)[cut:]
 
-    def stored(entry: ElementTree.Element) -> StoredObject:
-        etag = entry.findtext(f"{space}ETag")
-        match = MD5_ETAG.fullmatch(etag) if etag and md5_etags else None
-        digest = Digest("md5", match[1]) if match else None
-        return StoredObject(name(entry.findtext(f"{space}Key")), int(entry.findtext(f"{space}Size") or 0), etag, digest)
-
-    objects = [stored(entry) for entry in root.iterfind(f"{space}Contents")]
+    objects = []
+    contents, key, size, etag = (f"{space}{tag}" for tag in ("Contents", "Key", "Size", "ETag"))
+    for entry in root:
+        if entry.tag == contents:
+            found = {field.tag: field.text for field in entry}
+            version = found.get(etag)
+            match = MD5_ETAG.fullmatch(version) if version and md5_etags else None
+            digest = Digest("md5", match[1]) if match else None
+            objects.append(StoredObject(name(found.get(key)), int(found.get(size) or 0), version, digest))
     folders = [name(entry.findtext(f"{space}Prefix")) for entry in root.iterfind(f"{space}CommonPrefixes")]
     more = root.findtext(f"{space}IsTruncated") == "true"
     token = root.findtext(f"{space}NextContinuationToken") if more else None

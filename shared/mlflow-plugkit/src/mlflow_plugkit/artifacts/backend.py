@@ -25,16 +25,15 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, NamedTuple
 
 from mlflow_plugkit.errors import ErrorTable
 
 MEBIBYTE = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Digest:
-    """A checksum of content.
+class Digest(NamedTuple):
+    """A checksum of content. A tuple, since a listing makes thousands of them.
 
     Attributes:
         algorithm: a name that `mlflow_plugkit.artifacts.checksums.hasher` knows: `md5`, `sha256`,
@@ -49,9 +48,8 @@ class Digest:
     part_size: int | None = None
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One stored object.
+class StoredObject(NamedTuple):
+    """One stored object. A tuple, since a listing makes thousands of them.
 
     Attributes:
         path: artifact path below the root.
