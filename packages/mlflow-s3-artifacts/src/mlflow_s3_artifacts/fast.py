@@ -11,6 +11,7 @@ from mlflow_plugkit.artifacts.backend import MEBIBYTE, BulkBackend, Digest, Sour
 from mlflow_plugkit.artifacts.engine import gather
 from mlflow_s3_artifacts import objects
 from mlflow_s3_artifacts.backend import SMALL, S3Backend
+from mlflow_s3_artifacts.gate import Gate
 from mlflow_s3_artifacts.settings import S3Settings
 from mlflow_s3_artifacts.stores import botocore_errors, obstore, store_for
 
@@ -31,6 +32,7 @@ class ObstoreBackend(S3Backend, BulkBackend):
         super().__init__(settings)
         self._obstore = obstore()
         self._store: Any = None
+        self._gate = Gate(self.small_at_once)
 
     @property
     def store(self) -> Any:
@@ -41,7 +43,7 @@ class ObstoreBackend(S3Backend, BulkBackend):
 
     def close(self) -> None:
         super().close()
-        self._store = None
+        self._store, self._gate = None, Gate(self.small_at_once)
 
     def read(self, path: str, start: int, length: int | None, version: str | None = None) -> Iterator[bytes]:
         if length == 0:
@@ -49,12 +51,16 @@ class ObstoreBackend(S3Backend, BulkBackend):
         options: dict[str, Any] = {"range": (start, start + length) if length is not None else {"offset": start}}
         if version:
             options["if_match"] = version
+        key, store = self.key(path), self.store
         with self._errors("GetObject"):
-            answer = self._obstore.get(self.store, self.key(path), options=options)
             if length is not None and length <= MEBIBYTE:
-                yield answer.bytes()
+                with self._gate.passing():
+                    content = self._obstore.get(store, key, options=options).bytes()
+                yield content
             else:
-                yield from answer.stream(min_chunk_size=MEBIBYTE)
+                yield from self._obstore.get(self.store, self.key(path), options=options).stream(
+                    min_chunk_size=MEBIBYTE
+                )
 
     def put(
         self, path: str, source: Source, content_type: str | None, digest: Digest | None = None
