@@ -6,10 +6,13 @@ import gc
 import hashlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import google_crc32c
 import pytest
 import requests
+from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import Digest, Source
@@ -157,12 +161,32 @@ def test_other_credentials_are_another_connection(fresh_uri: Callable[[], str], 
     assert backend_at(fresh_uri()).connection is not first
 
 
-def test_a_forked_child_connects_anew(backend: Any) -> None:
-    backend.put("file", Source(data=b"x"), None)
-    parent = backend.connection
-    backend.close()
-    assert backend._connection is None
-    assert backend.connection is parent  # the same process: shared
+def test_a_forked_child_goes_on(fresh_uri: Callable[[], str], tmp_path: Path) -> None:
+    """As in a data loader's worker: threads and connections of the parent are not there."""
+    repository = artifact_repository(fresh_uri())
+    for number in range(3):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        (tmp_path / "files" / str(number)).write_bytes(os.urandom(1000))
+    repository.log_artifacts(str(tmp_path / "files"), "parent")
+    child = os.fork()
+    if not child:
+        status = 1
+        with suppress(Exception):
+            repository.log_artifacts(str(tmp_path / "files"), "child")
+            (tmp_path / "back").mkdir()
+            repository.download_artifacts("parent", str(tmp_path / "back"))
+            status = 0
+        os._exit(status)
+    deadline = time.monotonic() + 60
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            pytest.fail("the forked child hangs")
+        time.sleep(0.05)
+    assert ended[1] == 0
+    assert len(repository.list_artifacts("child")) == 3
+    assert len(list((tmp_path / "back" / "parent").iterdir())) == 3
 
 
 def test_many_threads_make_one_connection(fresh_uri: Callable[[], str], monkeypatch: Any) -> None:
@@ -179,25 +203,39 @@ def test_many_threads_make_one_connection(fresh_uri: Callable[[], str], monkeypa
 
 
 def test_refreshed_credentials_reach_both_planes(backend: Any, weed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that end are renewed by boto3, and obstore asks for them again."""
+    """Credentials that end are renewed by boto3, and the next request is signed with the new ones, by either plane."""
     from botocore.credentials import RefreshableCredentials
 
-    asked = 0
+    secret = [weed.secret_key]
 
     def renew() -> dict[str, str]:
-        nonlocal asked
-        asked += 1
-        secret = weed.secret_key if asked > 1 else "already-replaced"
-        until = datetime.now(timezone.utc) + timedelta(seconds=1 if asked == 1 else 3600)
-        return {"access_key": weed.access_key, "secret_key": secret, "token": "", "expiry_time": until.isoformat()}
+        until = datetime.now(timezone.utc) + timedelta(seconds=1)
+        return {"access_key": weed.access_key, "secret_key": secret[0], "token": "", "expiry_time": until.isoformat()}
 
     credentials = RefreshableCredentials.create_from_metadata(renew(), renew, "test")
     monkeypatch.setattr("botocore.session.Session.get_credentials", lambda self: credentials)
     monkeypatch.setenv("MLFLOW_S3_ARTIFACTS_READ_TIMEOUT", "62.5")  # a connection of its own
     fresh = choose_backend(S3Settings.from_uri(backend.root))
     fresh.put("file", Source(data=b"x"), None)
-    assert asked > 1
-    assert b"".join(bytes(c) for c in fresh.read("file", 0, 1)) == b"x"
+
+    def is_readable() -> bool:
+        with suppress(ClientError):
+            return b"".join(bytes(c) for c in fresh.read("file", 0, 1)) == b"x"
+        return False
+
+    def becomes(readable: bool) -> bool:
+        """Whether this is so within ten seconds: credentials are used until they end."""
+        deadline = time.monotonic() + 10
+        while is_readable() != readable:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    secret[0] = "of-somebody-else"
+    assert becomes(readable=False)
+    secret[0] = weed.secret_key
+    assert becomes(readable=True)
 
 
 def test_nothing_is_kept_open_by_a_reader_that_is_dropped(backend: Any) -> None:

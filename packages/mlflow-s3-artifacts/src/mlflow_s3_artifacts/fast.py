@@ -13,14 +13,14 @@ from mlflow_s3_artifacts import objects
 from mlflow_s3_artifacts.backend import SMALL, S3Backend
 from mlflow_s3_artifacts.gate import Gate
 from mlflow_s3_artifacts.settings import S3Settings
-from mlflow_s3_artifacts.stores import botocore_errors, obstore, store_for
+from mlflow_s3_artifacts.stores import botocore_errors, obstore, store_for, survives_here
 
 
 class ObstoreBackend(S3Backend, BulkBackend):
     """An `S3Backend` whose downloads and small uploads are native code.
 
     Large uploads stay with `S3Backend`: obstore reads a part into memory and knows no upload that was
-    begun by another process.
+    begun by another process. In a forked child of a process that used obstore, boto3 does everything.
 
     Attributes:
         small_at_once: how many small files travel at once; each waits for its answer and holds about 1 MiB.
@@ -48,6 +48,9 @@ class ObstoreBackend(S3Backend, BulkBackend):
     def read(self, path: str, start: int, length: int | None, version: str | None = None) -> Iterator[bytes]:
         if length == 0:
             return
+        if not survives_here():
+            yield from super().read(path, start, length, version)
+            return
         options: dict[str, Any] = {"range": (start, start + length) if length is not None else {"offset": start}}
         if version:
             options["if_match"] = version
@@ -65,7 +68,7 @@ class ObstoreBackend(S3Backend, BulkBackend):
     def put(
         self, path: str, source: Source, content_type: str | None, digest: Digest | None = None
     ) -> StoredObject | None:
-        if source.size is None or source.size > SMALL:
+        if source.size is None or source.size > SMALL or not survives_here():
             return super().put(path, source, content_type, digest)
         content = source.read()
         attributes = {objects.CRC_METADATA: digest.value} if digest else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,18 @@ from mlflow_s3_artifacts.wire import client_error
 # botocore renews credentials 10 to 15 minutes before they end; obstore asks again after this.
 CREDENTIALS_FOR = timedelta(minutes=15)
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
+_processes: list[int] = []
+"""The process whose obstore has threads of its own, once it has any: a fork copies none of them."""
 
 
 def obstore() -> Any:
     """The module `obstore`, or an error that says how to install it."""
     return require("obstore", distribution=DISTRIBUTION, extra="fast")
+
+
+def survives_here() -> bool:
+    """Whether obstore can be used: not in a child that was forked after its parent had used it, where it hangs."""
+    return not _processes or _processes[0] == os.getpid()
 
 
 def store_for(connection: Connection, settings: S3Settings) -> Any:
@@ -39,6 +47,7 @@ def store_for(connection: Connection, settings: S3Settings) -> Any:
 
 
 def _make(connection: Connection, settings: S3Settings) -> Any:
+    _processes[:] = _processes or [os.getpid()]
     S3Store: Any = require("obstore.store", distribution=DISTRIBUTION, extra="fast").S3Store  # noqa: N806 # a class
     config: dict[str, Any] = {
         "region": _region(connection, settings),
@@ -102,7 +111,8 @@ def _provider(connection: Connection) -> Callable[[], dict[str, Any]]:
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": min(until, expiry) if expiry else until,
+            # obstore takes no other time zone than this object, botocore's is dateutil's.
+            "expires_at": min(until, expiry.astimezone(timezone.utc)) if expiry else until,
         }
 
     return credentials
