@@ -11,6 +11,7 @@ author = "Plugkit contributors"
 copyright = "Plugkit contributors"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "plugkit_docs"]
+napoleon_use_ivar = True  # the fields of a NamedTuple are documented as such already
 exclude_patterns = ["_build", "_ext"]
 html_theme = "furo"
 html_title = "Plugkit"
