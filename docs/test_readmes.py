@@ -1,6 +1,7 @@
 """The Python examples of the READMEs run, each README's in one process and in the order of the page.
 
-A block marked `py` needs a service and is not run. `$ export NAME=value` lines of a console block before an example are its environment.
+A block marked `py` needs a service and is not run. `$ export NAME=value` lines of a console block before an
+example are its environment.
 """
 
 from __future__ import annotations
