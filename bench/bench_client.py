@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from report import publish
+
 PLUGINS = ("mlflow_request_auth", "mlflow_request_headers", "mlflow_run_context")
 PARTS = dict(zip(PLUGINS, ("client_auth", "client_headers", "client_context"), strict=True))
 AMOUNTS = {"client_context": "processes"}
@@ -94,9 +96,7 @@ def main() -> int:
     for plugin, name in PARTS.items():
         if find_spec(plugin) and Path(__file__).with_name(f"{name}.py").is_file():
             report |= part(name, getattr(options, AMOUNTS.get(name, "requests")))
-    print("\n".join(f"{name}: {value}" for name, value in report.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, options.json)
     return 0
 
 

@@ -21,6 +21,8 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+from report import publish
+
 PROBE = """
 import json, sys, time
 wall, cpu = time.perf_counter(), time.process_time()
@@ -94,9 +96,8 @@ def main() -> int:
         report = figures(pairs)
         times = [loading(Path(folder)) for _ in range(options.runs)]
         report["time spent in loading the plugins' entry points, ms (median)"] = round(statistics.median(times), 1)
-    print("\n" + "\n".join(f"{name}: {value}" for name, value in report.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print()
+    publish(report, options.json)
     return 0
 
 

@@ -13,7 +13,6 @@ behind a proxy that checks each token; it needs node for the OpenID Connect prov
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -26,6 +25,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from report import publish
 
 TESTS = Path(__file__).resolve().parent.parent / "packages" / "mlflow-request-auth" / "tests"
 
@@ -189,9 +190,7 @@ def main() -> int:
     options = parser.parse_args()
     report: dict[str, Any] = {"mlflow": version("mlflow-skinny"), "python": sys.version.split()[0]}
     report |= training(options.seconds, options.calls) if options.training else figures(options.requests)
-    print("\n".join(f"{name}: {value}" for name, value in report.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, options.json)
     return 0
 
 

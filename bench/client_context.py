@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from report import publish
+
 CASES = {
     "no nvidia-smi": None,
     "nvidia-smi answers after 20 ms": "sleep 0.02; echo 'NVIDIA H100, 550.54.15, 81559'",
@@ -122,9 +124,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     report = {"mlflow": version("mlflow-skinny"), **figures(options.processes)}
-    print("\n".join(f"{name}: {value}" for name, value in report.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, options.json)
     return 0
 
 

@@ -10,7 +10,6 @@ text, variables, fields, a secret's file, a rule for the host, two required ones
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from client_auth import Server
+from report import publish
 
 FILE = """required = ["X-Data-Classification", "X-Ticket"]
 [headers]
@@ -124,9 +124,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     report = {"mlflow": version("mlflow-skinny"), **figures(options.requests)}
-    print("\n".join(f"{name}: {value}" for name, value in report.items()))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, options.json)
     return 0
 
 

@@ -94,7 +94,7 @@ def test_a_uri_can_strengthen_tls() -> None:
     assert keywords(f"{HOST}?Encrypt=strict")["Encrypt"] == "strict"
 
 
-@pytest.mark.parametrize("driver", ["/tmp/evil.so", "FreeTDS", "SQL Server", "ODBC Driver 18 for SQL Server;X=y"])
+@pytest.mark.parametrize("driver", ["/srv/evil.so", "FreeTDS", "SQL Server", "ODBC Driver 18 for SQL Server;X=y"])
 def test_a_uri_cannot_name_another_library(driver: str) -> None:
     assert f"{PREFIX}_DRIVER" in refused(f"{HOST}?driver={driver}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -266,11 +265,7 @@ def _quoted(etag: str) -> str:
 
 
 def _md5(source: Source) -> str:
-    total = hashlib.md5(usedforsecurity=False)
-    with source.open() as reader:
-        while data := reader.read(MEBIBYTE):
-            total.update(data)
-    return base64.b64encode(total.digest()).decode()
+    return base64.b64encode(bytes.fromhex(digest_of(source, "md5").value)).decode()
 
 
 @contextmanager

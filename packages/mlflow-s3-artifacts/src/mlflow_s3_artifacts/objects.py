@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import email.utils
-import hashlib
 import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from mlflow_plugkit.artifacts.backend import Digest, Source, StoredObject
+from mlflow_plugkit.artifacts.checksums import digest_of
 from mlflow_plugkit.artifacts.retries import StoredDamagedError
 from mlflow_s3_artifacts.errors import TRANSIENT, TRANSIENT_STATUS, status_of
 
@@ -19,7 +19,6 @@ from mlflow_s3_artifacts.errors import TRANSIENT, TRANSIENT_STATUS, status_of
 CRC_METADATA = "plugkit-crc32c"
 MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
 _CRC = re.compile(r"[0-9a-f]{8}")
-_CHUNK = 1024 * 1024
 
 
 def stored_object(path: str, headers: Mapping[str, str]) -> StoredObject:
@@ -66,7 +65,7 @@ def crc_header(crc: str) -> str:
 
 def md5_header(source: Source) -> str:
     """The `Content-MD5` of a source."""
-    return base64.b64encode(_md5(source).digest()).decode()
+    return base64.b64encode(bytes.fromhex(digest_of(source, "md5").value)).decode()
 
 
 def check_answer(path: str, source: Source, headers: Mapping[str, str]) -> None:
@@ -82,15 +81,7 @@ def check_answer(path: str, source: Source, headers: Mapping[str, str]) -> None:
 def is_other_content(source: Source, headers: Mapping[str, str]) -> bool:
     """Whether the ETag is the MD5 of something else; False where it is no MD5."""
     stored = md5_of_etag(headers) if source.rewindable else None
-    return stored is not None and stored != _md5(source).hexdigest()
-
-
-def _md5(source: Source) -> Any:
-    total = hashlib.md5(usedforsecurity=False)
-    with source.open() as reader:
-        while data := reader.read(_CHUNK):
-            total.update(data)
-    return total
+    return stored is not None and stored != digest_of(source, "md5").value
 
 
 def retry_delay(error: BaseException) -> float | None:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mlflow_plugkit.artifacts.backend import (
-    BulkBackend,
     DeleteFailure,
     Digest,
-    FileBackend,
     Page,
     Source,
     StoredObject,
@@ -17,40 +15,24 @@ from mlflow_plugkit.artifacts.backend import (
 )
 from mlflow_plugkit.artifacts.retries import TransferError
 from mlflow_plugkit.uri import join_path
-from mlflow_xet_artifacts.content import Content, Downloads, given, xet_hash_of
-from mlflow_xet_artifacts.errors import XET_ERRORS, hub_code
+from mlflow_xet_artifacts.base import HubBackend
+from mlflow_xet_artifacts.content import Content, given, xet_hash_of
+from mlflow_xet_artifacts.errors import hub_code
 from mlflow_xet_artifacts.hub import Hub
 from mlflow_xet_artifacts.location import BucketLocation
 
 BATCH = 500
 
 
-class BucketBackend(BulkBackend, FileBackend):
+class BucketBackend(HubBackend):
     """Artifacts below a folder of a bucket. `StoredObject.version` is the content's xet hash.
 
     Each file appears whole or not at all; a folder appears file by file, in batches of `BATCH`.
     """
 
-    errors = XET_ERRORS
-    serial_reads = True
-
     def __init__(self, hub: Hub, location: BucketLocation) -> None:
-        hub.bound(self)
-        self._hub, self._location = hub, location
-        self._downloads = Downloads(hub)
-
-    @property
-    def root(self) -> str:
-        return str(self._location)
-
-    def secrets(self) -> Sequence[str]:
-        return self._hub.secrets()
-
-    def retry_delay(self, error: BaseException) -> float | None:
-        return self._hub.retry_delay(error)
-
-    def close(self) -> None:
-        self._downloads.close()
+        super().__init__(hub, location)
+        self._location = location
 
     def head(self, path: str) -> StoredObject | None:
         return self._info([path]).get(path)

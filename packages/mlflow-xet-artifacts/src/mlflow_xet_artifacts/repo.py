@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_plugkit.artifacts.backend import (
-    BulkBackend,
     DeleteFailure,
     Digest,
-    FileBackend,
     Page,
     Source,
     StoredObject,
@@ -19,9 +17,10 @@ from mlflow_plugkit.artifacts.backend import (
 )
 from mlflow_plugkit.artifacts.retries import TransferError
 from mlflow_plugkit.errors import mlflow_error
+from mlflow_xet_artifacts.base import HubBackend
 from mlflow_xet_artifacts.commits import Commits
-from mlflow_xet_artifacts.content import Content, Downloads, git_blob_id, given
-from mlflow_xet_artifacts.errors import XET_ERRORS, hub_code
+from mlflow_xet_artifacts.content import Content, git_blob_id, given
+from mlflow_xet_artifacts.errors import hub_code
 from mlflow_xet_artifacts.hub import Hub
 from mlflow_xet_artifacts.location import RepositoryLocation
 
@@ -36,36 +35,20 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
-class RepositoryBackend(BulkBackend, FileBackend):
+class RepositoryBackend(HubBackend):
     """Artifacts below a folder of a branch; an exact revision can only be read.
 
     An upload is a commit whose parent is checked, and so is a deletion. A download is pinned to the commit
     that `head` saw: `StoredObject.version` is its id.
     """
 
-    errors = XET_ERRORS
-    serial_reads = True
     delete_batch = 20_000
 
     def __init__(self, hub: Hub, location: RepositoryLocation) -> None:
-        hub.bound(self)
-        self._hub, self._location = hub, location
+        super().__init__(hub, location)
+        self._location = location
         self._commits = Commits(hub, location)
-        self._downloads = Downloads(hub)
         self._seen: dict[tuple[str, str | None], Content] = {}
-
-    @property
-    def root(self) -> str:
-        return str(self._location)
-
-    def secrets(self) -> Sequence[str]:
-        return self._hub.secrets()
-
-    def retry_delay(self, error: BaseException) -> float | None:
-        return self._hub.retry_delay(error)
-
-    def close(self) -> None:
-        self._downloads.close()
 
     def head(self, path: str) -> StoredObject | None:
         """One request, which also tells the commit and where the content is (HEAD on the file's `resolve` URL)."""
