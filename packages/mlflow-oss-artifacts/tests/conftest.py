@@ -68,6 +68,12 @@ def sdk(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal of unfinished uploads is each test's own: what another left is not cleaned up in this one."""
+    monkeypatch.setenv("MLFLOW_PLUGKIT_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def oss_env(emulator: Emulator, sdk: str, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The process's environment names the emulator and the SDK."""

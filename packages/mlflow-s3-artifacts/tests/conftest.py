@@ -161,6 +161,12 @@ def moto() -> Iterator[S3Server]:
         _stop(process)
 
 
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal of unfinished uploads is each test's own: what another left is not cleaned up in this one."""
+    monkeypatch.setenv("MLFLOW_PLUGKIT_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture
 def aws_environment(weed: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process may use SeaweedFS, and sees no other AWS configuration."""

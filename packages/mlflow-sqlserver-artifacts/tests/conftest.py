@@ -82,6 +82,12 @@ def fresh_uri(
 
 
 @pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal of unfinished uploads is each test's own: what another left is not cleaned up in this one."""
+    monkeypatch.setenv("MLFLOW_PLUGKIT_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture(autouse=True)
 def no_connections_left() -> Iterator[None]:
     yield
     close_connections()
