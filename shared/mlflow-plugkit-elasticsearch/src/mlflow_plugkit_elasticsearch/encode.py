@@ -1,0 +1,73 @@
+"""Values as Elasticsearch terms: numbers that sort as numbers, keys that are safe as field names, bounded tokens.
+
+A term of Lucene holds at most 32,766 bytes (org.apache.lucene.index.IndexWriter.MAX_TERM_LENGTH).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from urllib.parse import quote, unquote
+
+SEPARATOR = "\x00"
+MAX_TERM_BYTES = 32_766
+#: Longer values keep this many bytes in front of their digest, so that a key of MLflow's length still fits.
+_KEPT_BYTES = 31_000
+_SIGN = 1 << 63
+_ALL = (1 << 64) - 1
+_SAFE_IN_KEYS = "!$&'()+,;=@:/ "
+
+
+def sortable_float(value: float) -> str:
+    """Sixteen hexadecimal digits that sort as the number does; ±Infinity at the ends, -0.0 as 0.0.
+
+    Raises:
+        ValueError: NaN, which has no place in an order.
+    """
+    if math.isnan(value):
+        raise ValueError("NaN has no place in an order")
+    (bits,) = struct.unpack(">Q", struct.pack(">d", value + 0.0))
+    return f"{(~bits & _ALL) if bits & _SIGN else bits | _SIGN:016x}"
+
+
+def float_of(text: str) -> float:
+    """The number that `sortable_float` made the text of."""
+    bits = int(text, 16)
+    (value,) = struct.unpack(">d", struct.pack(">Q", bits ^ _SIGN if bits & _SIGN else ~bits & _ALL))
+    return float(value)
+
+
+def field_key(key: str) -> str:
+    """A key as a part of a field's name: no wildcard, dot, control character or empty name reaches Elasticsearch.
+
+    Dots are encoded, too: a `flattened` field would read them as a path. `key_of` turns it back.
+    """
+    return quote(key, safe=_SAFE_IN_KEYS).replace(".", "%2E") if key else "%"
+
+
+def key_of(field: str) -> str:
+    """The key that `field_key` encoded."""
+    return "" if field == "%" else unquote(field)
+
+
+def bounded(value: str) -> str:
+    """The value, or, where it is too long for a term, its first 31,000 bytes and its SHA-256 digest.
+
+    Equal values stay equal and different ones different; what starts alike stays together in an order.
+    """
+    raw = value.encode()
+    if len(raw) <= _KEPT_BYTES:
+        return value
+    kept = raw[: _KEPT_BYTES - 64].decode(errors="ignore")
+    return kept + hashlib.sha256(raw).hexdigest()
+
+
+def token(key: str, value: str) -> str:
+    """`key NUL value` as one term, for equality, prefix, wildcard and range queries on a single keyword field."""
+    return f"{key}{SEPARATOR}{bounded(value)}"
+
+
+def document_id(*parts: str) -> str:
+    """A deterministic document id of at most 64 characters for a tuple of texts (an `_id` holds 512 bytes at most)."""
+    return hashlib.sha256(SEPARATOR.join(f"{len(p)}:{p}" for p in parts).encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""Page tokens: where the next page begins, in themselves, so that they survive restarts and any number of servers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mlflow_plugkit.errors import mlflow_error
+
+
+def encode_token(after: Sequence[Any], *asked: Any) -> str:
+    """The token for the page behind a hit.
+
+    Args:
+        after: the `sort` of the last hit of this page.
+        asked: what the search was (filter, order, experiments): a token belongs to it.
+    """
+    text = json.dumps([_digest(asked), list(after)], separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def decode_token(token: str | None, *asked: Any) -> list[Any] | None:
+    """The `after` of a token; None for no token.
+
+    Raises:
+        MlflowException: `INVALID_PARAMETER_VALUE` for a token that is damaged or belongs to another search.
+    """
+    if not token:
+        return None
+    try:
+        digest, after = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, TypeError, binascii.Error, UnicodeError):
+        raise mlflow_error("Invalid page token. Give the token of the page before as it is, or none.") from None
+    if digest != _digest(asked) or not isinstance(after, list):
+        raise mlflow_error(
+            "Invalid page token: it belongs to another search. Repeat the filter and the order of the page before."
+        )
+    return after
+
+
+def _digest(asked: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, default=str, sort_keys=True).encode()).hexdigest()[:12]
