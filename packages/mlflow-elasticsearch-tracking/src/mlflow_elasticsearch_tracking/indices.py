@@ -31,3 +31,43 @@ EXPERIMENTS = Index(
     },
     derived=("tags", "tag_tokens"),
 )
+
+#: The order by one key needs columns alone; the tokens beside them answer the searches.
+SORTED: dict[str, Any] = {"type": "flattened", "index": False}
+#: Beyond Lucene's longest term a value is kept and not searchable.
+NAME: dict[str, Any] = {"type": "keyword", "ignore_above": 8_191}
+
+# `metrics` answers ranges, equality and existence on `metrics.<field_key>`, too: values are `sortable_float`s.
+RUNS = Index(
+    "runs",
+    {
+        "run_id": KEYWORD,
+        "experiment_id": KEYWORD,
+        "run_name": NAME,
+        "status": KEYWORD,
+        "user_id": NAME,
+        "start_time": LONG,
+        "end_time": LONG,
+        "deleted_time": LONG,
+        "lifecycle_stage": KEYWORD,
+        "artifact_uri": NAME,
+        "params": SORTED,
+        "param_tokens": TOKENS,
+        "tags": SORTED,
+        "tag_tokens": TOKENS,
+        "metrics": FLATTENED,
+        "nan_metrics": FLATTENED,
+        "dataset_tokens": TOKENS,
+        "model_ids": KEYWORD,
+    },
+    derived=(
+        "params",
+        "param_tokens",
+        "tags",
+        "tag_tokens",
+        "metrics",
+        "nan_metrics",
+        "dataset_tokens",
+        "model_ids",
+    ),
+)
