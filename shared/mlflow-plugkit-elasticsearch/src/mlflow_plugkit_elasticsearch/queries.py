@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded, token
+from mlflow_plugkit_elasticsearch.like import Like
 
 Query = dict[str, Any]
 MATCH_ALL: Query = {"match_all": {}}
@@ -72,7 +73,7 @@ def key_like(field: str, key: str, pattern: str, *, ignore_case: bool = False) -
 
 
 def like(field: str, pattern: str, *, ignore_case: bool = False, before: str = "") -> Query:
-    """SQL's LIKE on a keyword field: `%` stands for any text, `_` for one character; there is no escape character.
+    """SQL's LIKE on a keyword field; a pattern that is not `Like.exact` finds more than it should.
 
     Args:
         field: the keyword field.
@@ -80,26 +81,9 @@ def like(field: str, pattern: str, *, ignore_case: bool = False, before: str = "
         ignore_case: ILIKE.
         before: text that stands before the pattern and is compared as it is.
     """
-    if not ignore_case:
-        wildcard = _escaped(before) + "".join({"%": "*", "_": "?"}.get(c, _escaped(c)) for c in pattern)
-        return {"wildcard": {field: {"value": wildcard}}}
-    regexp = _literal(before) + "".join({"%": ".*", "_": "."}.get(c) or _any_case(c) for c in pattern)
-    return {"regexp": {field: {"value": regexp, "flags": "NONE"}}}
+    return Like(pattern, ignore_case=ignore_case).query(field, before)
 
 
 def equals(field: str, value: str) -> Query:
     """Equality on a keyword field that holds `encode.bounded` values."""
     return term(field, bounded(value))
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "*?\\" else c for c in text)
-
-
-def _literal(text: str) -> str:
-    return "".join(c if c.isalnum() else f"\\{c}" for c in text)
-
-
-def _any_case(character: str) -> str:
-    forms = sorted({form for form in (character, character.lower(), character.upper()) if len(form) == 1})
-    return _literal(forms[0]) if len(forms) == 1 else f"[{''.join(forms)}]"
