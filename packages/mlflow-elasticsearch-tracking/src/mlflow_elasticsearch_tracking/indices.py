@@ -37,7 +37,9 @@ SORTED: dict[str, Any] = {"type": "flattened", "index": False}
 #: Beyond Lucene's longest term a value is kept and not searchable.
 NAME: dict[str, Any] = {"type": "keyword", "ignore_above": 8_191}
 
-# `metrics` answers ranges, equality and existence on `metrics.<field_key>`, too: values are `sortable_float`s.
+#: `encode.point`s: ranges over the number of one key walk a tree, not the terms of all its values.
+POINTS: dict[str, Any] = {"type": "ip", "doc_values": False}
+
 RUNS = Index(
     "runs",
     {
@@ -55,8 +57,9 @@ RUNS = Index(
         "param_tokens": TOKENS,
         "tags": SORTED,
         "tag_tokens": TOKENS,
-        "metrics": FLATTENED,
-        "nan_metrics": FLATTENED,
+        "metrics": SORTED,
+        "metric_points": POINTS,
+        "nan_metrics": SORTED,
         "dataset_tokens": TOKENS,
         "model_ids": KEYWORD,
     },
@@ -66,6 +69,7 @@ RUNS = Index(
         "tags",
         "tag_tokens",
         "metrics",
+        "metric_points",
         "nan_metrics",
         "dataset_tokens",
         "model_ids",
