@@ -208,6 +208,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def elasticsearch(session: nox.Session) -> None:
+    """Run a real Elasticsearch on loopback until Ctrl-C: `-- [--version 8|9] [--port N] [--folder DIR]`."""
+    session.install(wheel("mlflow-plugkit"), f"{wheel('mlflow-plugkit-testing')}[elasticsearch]")
+    session.run("python", "-m", "mlflow_plugkit_testing.elasticsearch", *session.posargs, env=QUIET)
+
+
+@nox.session
 def new(session: nox.Session) -> None:
     """Render the template into packages/: `-- mlflow-demo-artifacts artifact_repository`."""
     session.install(f"{wheel('mlflow-plugkit')}[cli]")

@@ -1,0 +1,234 @@
+"""A real Elasticsearch node as a process: started on loopback, killed, started again on its data, ended by its pid."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import requests
+
+from mlflow_plugkit_testing.elasticsearch_jars import Installation
+from mlflow_plugkit_testing.server import LOOPBACK, free_port
+
+START_SECONDS = 240.0
+STOP_SECONDS = 20.0
+_ATTEMPTS = 5
+_TAKEN = ("bindhttpexception", "address already in use")
+
+LOGGING = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d{ISO8601}][%-5p][%-25c{1.}] %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class NodeError(RuntimeError):
+    """The node did not start or did not end; the message holds the end of its log."""
+
+
+class Node:
+    """An Elasticsearch node whose state is on disk, so that several processes can hold one and end or restart it.
+
+    Args:
+        installation: what to run.
+        folder: the node's home: its data, its configuration, its log. It is made if it is not there.
+        port: the HTTP port; one that is free if left out. It stays the same from start to start.
+        owner: the pid of the process without which the node must not be; this one's if left out.
+        heap: the JVM's `-Xmx`.
+        settings: further settings of Elasticsearch; they win.
+        remove: the folder that the node removes when its owner has gone: its own, or one around it.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        folder: Path,
+        port: int | None = None,
+        *,
+        owner: int | None = None,
+        heap: str = "1g",
+        settings: Mapping[str, str] | None = None,
+        remove: Path | None = None,
+    ) -> None:
+        self.installation, self.folder, self.heap, self.remove = installation, folder, heap, remove
+        self.settings = dict(settings or {})
+        self._owner = owner or os.getpid()
+        self._wanted_port = port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def version(self) -> str:
+        """Such as `8.19.21`."""
+        return self.installation.version
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:<port>`."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        return self._state()["port"]
+
+    @property
+    def pid(self) -> int:
+        """The Java process's id, of its latest start."""
+        return self._state()["pid"]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request must carry to be let in: nothing."""
+        return {}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there; not whether it answers yet."""
+        state = self._state()
+        return bool(state) and _runs(state["pid"], self.folder)
+
+    def start(self) -> Node:
+        """Start the node on the data that is there, and wait until all of it can be searched. Running, it stays.
+
+        Raises:
+            NodeError: it ended early, or was not ready in time.
+        """
+        if self.is_running:
+            return self
+        self._write_home()
+        port = self._state().get("port") or self._wanted_port
+        for _ in range(_ATTEMPTS):
+            problem = self._spawn(port or free_port())
+            if problem is None:
+                return self
+            taken = any(text in self.log().lower() for text in _TAKEN)
+            self.kill()
+            if port or not taken:
+                break
+        raise NodeError(f"Elasticsearch {self.version} {problem}. Its log ends with:\n{self.log()[-6000:]}")
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL), as a crash would; the data stays."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask the node to close, and kill it if it has not after twenty seconds; the data stays."""
+        with suppress(NodeError):
+            self._end(signal.SIGTERM)
+        self.kill()
+
+    def log(self) -> str:
+        """What the node printed since its latest start."""
+        path = self.folder / "node.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _state(self) -> dict[str, int]:
+        try:
+            state: dict[str, int] = json.loads((self.folder / "node.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return state
+
+    def _write_home(self) -> None:
+        for name in ("config", "plugins", "tmp"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "config" / "log4j2.properties").write_text(LOGGING)
+        modules = self.folder / "modules"
+        if modules.is_symlink():
+            modules.unlink()
+        if not modules.exists():
+            modules.symlink_to(self.installation.modules, target_is_directory=True)
+
+    def _spawn(self, port: int) -> str | None:
+        """Start the process; None once it is ready, else what went wrong."""
+        cluster = f"plugkit-{uuid.uuid4().hex[:8]}"  # one of its own tells this start from whoever else has the port
+        with (self.folder / "node.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(cluster, port),
+                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        temporary = self.folder / f"node.json.{os.getpid()}"
+        temporary.write_text(json.dumps({"pid": self._process.pid, "port": port}))
+        temporary.replace(self.folder / "node.json")
+        return self._wait(cluster)
+
+    def _command(self, cluster: str, port: int) -> list[str]:
+        java = self.installation
+        options = ["-Xms256m", f"-Xmx{self.heap}", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
+        if java.java_version >= 22:
+            options += ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
+        options += [f"-Djava.io.tmpdir={self.folder / 'tmp'}", f"-Des.path.home={self.folder}"]
+        classes = os.pathsep.join([str(java.classes), str(java.libraries / "*")])
+        settings = {
+            "cluster.name": cluster,
+            "node.name": "node-1",
+            "discovery.type": "single-node",
+            "network.host": LOOPBACK,
+            "http.port": str(port),
+            "transport.port": "0",
+            # A full disk must not make indices read-only, nor a forgotten mapping an index with a guessed one.
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
+            "action.auto_create_index": "false",
+            # Each test makes its own indices.
+            "cluster.max_shards_per_node": "10000",
+        } | self.settings
+        main = ["StartNode", str(self.folder), str(self._owner), str(self.remove or "")]
+        return [str(java.java), *options, "-cp", classes, *main, *(f"{k}={v}" for k, v in settings.items())]
+
+    def _wait(self, cluster: str) -> str | None:
+        assert self._process is not None
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            code = self._process.poll()
+            if code is not None:
+                return f"ended with exit status {code} before it was ready"
+            if self._is_ready(cluster):
+                return None
+            time.sleep(0.1)
+        return f"was not ready after {START_SECONDS:g} seconds"
+
+    def _is_ready(self, cluster: str) -> bool:
+        """Whether our own node, and not another that took the port, has every primary shard."""
+        health = f"{self.url}/_cluster/health"
+        try:
+            answer = requests.get(health, params={"wait_for_status": "yellow", "timeout": "5s"}, timeout=15)
+            return answer.status_code == 200 and answer.json()["cluster_name"] == cluster
+        except (requests.RequestException, ValueError, KeyError):
+            return False
+
+    def _end(self, number: signal.Signals) -> None:
+        state = self._state()
+        if not state or not _runs(state["pid"], self.folder):
+            return
+        with suppress(ProcessLookupError):
+            os.kill(state["pid"], number)
+        end = time.monotonic() + STOP_SECONDS
+        while _runs(state["pid"], self.folder):
+            if self._process is not None:
+                self._process.poll()
+            if time.monotonic() > end:
+                raise NodeError(f"Process {state['pid']} is there {STOP_SECONDS:g} seconds after {number.name}.")
+            time.sleep(0.05)
+        if self._process is not None and self._process.pid == state["pid"]:
+            self._process.wait(STOP_SECONDS)
+
+
+def _runs(pid: int, folder: Path) -> bool:
+    """Whether the process is there, no zombie, and the node of this folder: a pid may have been given away."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and f"-Des.path.home={folder}" in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
