@@ -45,6 +45,7 @@ RUNS = Index(
     {
         "run_id": KEYWORD,
         "experiment_id": KEYWORD,
+        "experiment_number": LONG,
         "run_name": NAME,
         "status": KEYWORD,
         "user_id": NAME,
@@ -64,13 +65,14 @@ RUNS = Index(
         "model_ids": KEYWORD,
     },
     derived=(
+        "experiment_number",
         "params",
         "param_tokens",
         "tags",
         "tag_tokens",
         "metrics",
-        "metric_points",
         "nan_metrics",
+        "metric_points",
         "dataset_tokens",
         "model_ids",
     ),

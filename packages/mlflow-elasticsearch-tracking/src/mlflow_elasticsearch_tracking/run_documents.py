@@ -68,6 +68,7 @@ def run_document(source: Source) -> Source:
     """The source with the fields that searches need (`indices.RUNS`)."""
     return {
         **source,
+        "experiment_number": int(source["experiment_id"]),
         **_texts("param", source["p"]),
         **_texts("tag", source["t"]),
         **_metrics(source["m"]),
