@@ -51,6 +51,8 @@ class Connection:
     def __init__(self, key: _Key) -> None:
         boto3 = require("boto3", distribution=DISTRIBUTION)
         core = require("botocore.session", distribution=DISTRIBUTION).Session(profile=key.profile)
+        loader = _loader(core.get_config_variable("data_path"))
+        core.register_component("data_loader", loader)
         self.key = key
         self.ca_bundle: str | None = key.ca_bundle or core.get_config_variable("ca_bundle")
         verify = False if key.ignore_tls else self.ca_bundle
@@ -61,6 +63,7 @@ class Connection:
             verify=verify,
             config=_config(key),
         )
+        loader.search_paths[:] = dict.fromkeys(loader.search_paths)  # each boto3 session adds its own folder
         self.client.meta.events.register("before-sign.s3.DeleteObjects", _add_content_md5)
         self.http = _http_session(key, verify, self.client.meta.endpoint_url)
         self._session = core
@@ -111,6 +114,12 @@ def connect(settings: S3Settings) -> Connection:
         connection = _connection(key)
     connection.credentials()
     return connection
+
+
+@lru_cache(maxsize=4)
+def _loader(data_path: str | None) -> Any:
+    """What botocore knows of the services, read once: parsing it takes most of a client's first second."""
+    return require("botocore.loaders", distribution=DISTRIBUTION).create_loader(data_path)
 
 
 @lru_cache(maxsize=16)

@@ -227,6 +227,22 @@ def test_a_clean_up_that_fails_is_tried_again_by_the_next_run(store: Path, state
     assert len(list(state.glob("*.json"))) == 1, "an upload that could not be aborted was forgotten"
 
 
+def test_a_clean_up_that_fails_again_is_left_alone_for_longer_each_time(
+    store: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each first upload of a process would wait for a service that was switched off long ago."""
+    repository = DiskRepository(f"disk:{store}")
+    _leave_behind(repository, "abc")
+    tries = []
+    monkeypatch.setattr(DiskBackend, "abort_multipart", lambda self, path, upload_id: tries.append(1) or 1 / 0)
+    monkeypatch.setattr(Entry, "is_left_behind", lambda self: True)  # each of its processes has ended
+    begun = time.time()
+    for later, tried in ((0, 1), (0, 2), (0, 2), (119, 2), (121, 3), (240, 3), (362, 4)):
+        monkeypatch.setattr(journal.time, "time", lambda later=later: begun + later)
+        DiskRepository(f"disk:{store}").log_artifact(__file__)
+        assert len(tries) == tried, later
+
+
 def test_uploads_of_other_machines_are_left_alone_for_a_week(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Home folders are shared; whether a process of another machine lives cannot be seen."""
     repository = DiskRepository(f"disk:{store}")

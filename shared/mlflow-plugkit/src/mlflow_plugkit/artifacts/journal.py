@@ -30,6 +30,9 @@ STATE_VARIABLE = "MLFLOW_PLUGKIT_STATE_DIR"
 #: Seconds after which an entry of another machine, whose processes cannot be seen from here, counts as left behind.
 STRANGERS_AGE = 7 * 24 * 3600
 
+#: Seconds until an upload that could not be aborted twice is tried again; doubled with each failure, up to a week.
+RETRY_AGE = 60
+
 logger = get_logger(__name__)
 
 
@@ -46,6 +49,8 @@ class Entry:
         owner: the process that works on it.
         started: seconds since the epoch.
         idle: its owner gave up after a lost connection, so that anybody may resume it.
+        failures: how often it could not be aborted.
+        not_before: seconds since the epoch until which nobody tries to abort it again.
         file: where the entry is kept.
     """
 
@@ -59,6 +64,8 @@ class Entry:
     owner: tuple[str, int, float]
     started: float
     idle: bool = False
+    failures: int = 0
+    not_before: float = 0.0
     file: Path | None = field(default=None, compare=False)
 
     def is_left_behind(self) -> bool:
@@ -133,12 +140,17 @@ class Journal:
         return None
 
     def left_behind(self) -> Iterator[Entry]:
-        """The uploads of processes that are gone, each now owned by this one."""
+        """The uploads of processes that are gone and that are due, each now owned by this one."""
         for entry in self._entries(""):
-            if entry.is_left_behind():
+            if entry.not_before <= time.time() and entry.is_left_behind():
                 taken = self._take(entry)
                 if taken is not None:
                     yield taken
+
+    def postpone(self, entry: Entry) -> None:
+        """Leave an upload that could not be aborted to the next run, and later ones alone: its service may be gone."""
+        pause = min(RETRY_AGE * 2**entry.failures, STRANGERS_AGE) if entry.failures else 0
+        self.note(entry, failures=min(entry.failures + 1, 20), not_before=time.time() + pause)
 
     def known_ids(self) -> set[str]:
         """The ids of all uploads that are noted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ logger = get_logger(__name__)
 
 #: How far the clocks of this machine and of the backend may be apart.
 CLOCK_SECONDS = 120
+
+#: How long one upload spends at most on what earlier runs left behind.
+SWEEP_SECONDS = 5.0
 
 
 def part_size_for(size: int, preferred: int, most: int) -> int:
@@ -206,7 +210,11 @@ def upload_in_parts(engine: Engine, backend: MultipartBackend, each: Upload, sto
 
 
 def sweep(engine: Engine) -> None:
-    """Abort the unfinished uploads that processes which are gone left behind. Never raises: it is housekeeping."""
+    """Abort the unfinished uploads that processes which are gone left behind. Never raises: it is housekeeping.
+
+    Nor does it hold up the caller's own upload for long: what is left after `SWEEP_SECONDS` waits for the next run.
+    """
+    deadline = time.monotonic() + SWEEP_SECONDS
     for entry in engine.journal.left_behind():
         try:
             backend = engine.reopen(entry.root, entry.location)
@@ -218,6 +226,9 @@ def sweep(engine: Engine) -> None:
         except Exception as exc:  # noqa: BLE001 # whatever it is must not fail the upload that the user asked for
             reason = redact_text(str(exc), engine.backend.secrets())
             logger.debug("an unfinished upload of %r below %s was left: %s", entry.path, entry.root, reason)
+            engine.journal.postpone(entry)
+        if time.monotonic() > deadline:
+            return
 
 
 def _nameless(engine: Engine, backend: MultipartBackend, entry: Entry) -> list[str]:
