@@ -101,17 +101,25 @@ class Documents:
         answer = self.cluster.request("GET", path, f"read from {index.name}", accepted=(404,))
         return _document(answer.body) if answer.status == 200 else None
 
-    def get_many(self, index: Index, ids: Sequence[str]) -> dict[str, Document]:
-        """The documents that are there, by id, in the order asked for."""
+    def get_many(self, index: Index, ids: Sequence[str], source: Sequence[str] = ()) -> dict[str, Document]:
+        """The documents that are there, by id, in the order asked for; with `source`, these fields of them."""
         found: dict[str, Document] = {}
+        params = {"_source_includes": ",".join(source)} if source else {}
         for start in range(0, len(ids), PAGE):
             body = {"ids": list(ids[start : start + PAGE])}
             answer = self.cluster.request(
-                "POST", f"{self._path(index)}/_mget", f"read from {index.name}", body, accepted=(404,)
+                "POST", f"{self._path(index)}/_mget", f"read from {index.name}", body, params=params, accepted=(404,)
             )
             docs = answer.body.get("docs", ()) if answer.status == 200 else ()
-            found |= {doc["_id"]: _document(doc) for doc in docs if doc.get("found")}
+            found |= {doc["_id"]: _document(doc) for doc in docs if _is_found(doc)}
         return found
+
+    def get_each(self, wanted: Sequence[tuple[Index, str]]) -> list[Document | None]:
+        """Documents of several indices by one request, in the order asked for; None for one that is not there."""
+        body = {"docs": [{"_index": self.schema.alias(index), "_id": doc_id} for index, doc_id in wanted]}
+        names = " and ".join(dict.fromkeys(index.name for index, _ in wanted))
+        docs = self.cluster.request("POST", "/_mget", f"read from {names}", body).body["docs"]
+        return [_document(doc) if _is_found(doc) else None for doc in docs]
 
     # Writing.
 
@@ -360,6 +368,22 @@ def busy(index: Index, doc_id: str) -> Exception:
 
 def _document(body: Mapping[str, Any]) -> Document:
     return Document(body["_id"], body["_source"], body["_seq_no"], body["_primary_term"])
+
+
+def _is_found(doc: Mapping[str, Any]) -> bool:
+    """Whether one item of a multi-get was found; a shard that could not be read is an error, not a missing document.
+
+    Raises:
+        MlflowException: `TEMPORARILY_UNAVAILABLE`.
+    """
+    error = doc.get("error")
+    if error and error.get("type") != "index_not_found_exception":
+        reason = f"{error.get('type')}: {error.get('reason')}"
+        raise mlflow_error(
+            f"Elasticsearch: could not read {doc.get('_id')!r}: {reason}. Check the cluster's health.",
+            "TEMPORARILY_UNAVAILABLE",
+        )
+    return bool(doc.get("found"))
 
 
 def _condition(expected: Document | None) -> dict[str, str]:
