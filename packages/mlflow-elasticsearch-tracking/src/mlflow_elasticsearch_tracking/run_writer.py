@@ -17,8 +17,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
+
+from mlflow.exceptions import MlflowException
 
 from mlflow_elasticsearch_tracking.history_columns import METRICS, NEW_POINTS, Tail, chunks_of, move
 from mlflow_elasticsearch_tracking.indices import RUNS
@@ -80,7 +82,7 @@ class RunWriter:
     def of(cls, docs: Documents) -> RunWriter:
         """The writer for these documents, made once in this process."""
         with _making:
-            return _writers.setdefault(docs, cls(docs))
+            return _writer(docs)
 
     def created(self, document: Document) -> None:
         """Note a run that this process has just made."""
@@ -142,20 +144,22 @@ class RunWriter:
                 state = None  # nothing is refused or left out on a state that may be out of date
                 continue
             if source is None:
-                return self._finish(tickets, state)
+                self._finish(tickets, state)
+                return
             state, copied = self._write(run_id, state, source)
             if state is not None:
-                return self._finish(tickets, state)
+                self._finish(tickets, state)
+                return
             if time.monotonic() > deadline:
                 break
             pause(attempt)
         raise busy(RUNS, run_id)
 
     def _finish(self, tickets: list[_Ticket], state: _State) -> None:
-        self._remember(state.document.id, state)
         for ticket in tickets:
             if ticket.error is None:
                 ticket.document = state.document
+        self._remember(state.document.id, self._settled(state))
 
     def _read(self, run_id: str) -> Document:
         document = self._docs.get(RUNS, run_id)
@@ -185,6 +189,18 @@ class RunWriter:
         document = Document(run_id, source, outcome.seq_no, outcome.primary_term)
         return _State(document, copied), copied
 
+    def _settled(self, state: _State) -> _State:
+        """Once a run has ended, take out of its document what the history index has."""
+        source, tail = state.document.source, Tail.of(state.document.source)
+        if source["status"] in _OPEN_ENDED or not tail.segments or tail.segments[-1].number > state.copied:
+            return state
+        source = tail._replace(segments=()).into(source)
+        try:
+            written = self._docs.put(RUNS, state.document.id, run_document(source), state.document)
+        except (Conflict, MlflowException):
+            return state  # the change itself was written: the next one takes care of it
+        return _State(written._replace(source=source), state.copied)
+
     def _take(self, run_id: str) -> _State | None:
         with self._lock:
             return self._drop(run_id)
@@ -209,7 +225,11 @@ class RunWriter:
 
 _OPEN_ENDED = frozenset({"RUNNING", "SCHEDULED"})
 _making = threading.Lock()
-_writers: WeakKeyDictionary[Documents, RunWriter] = WeakKeyDictionary()
+
+
+@lru_cache(maxsize=64)
+def _writer(docs: Documents) -> RunWriter:
+    return RunWriter(docs)
 
 
 def _apply(tickets: list[_Ticket], source: Source) -> tuple[Source | None, bool]:
