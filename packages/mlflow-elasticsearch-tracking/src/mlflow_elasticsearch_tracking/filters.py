@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
 
 from mlflow_elasticsearch_tracking.clauses import number
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, point, points, token
+from mlflow_plugkit_elasticsearch.encode import SEPARATOR, point, points, token, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 from mlflow_plugkit_elasticsearch.queries import (
     MATCH_ALL,
@@ -38,6 +39,8 @@ _LIST = ("IN", "NOT IN")
 _NULL = ("IS NULL", "IS NOT NULL")
 _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _OUTSIDE = 1 << 64
+#: Lucene's automaton of a range of terms has fewer than 1,000 states, one for each byte of a bound.
+_LONGEST_BOUND = 900
 #: Consecutive numbers become one range where there are so many of them, and at most so many ranges in one query.
 _FEWEST_IN_RANGE, _MOST_RANGES = 8, 500
 
@@ -112,7 +115,7 @@ def key_clause(field: str, comparator: str, key: str, value: Any, read: Read) ->
         return Clause(none_of([present]) if comparator == "IS NULL" else present)
     if comparator in ("LIKE", "ILIKE"):
         pattern = Like(_text(value), ignore_case=comparator == "ILIKE")
-        return Clause(pattern.query(field, key + SEPARATOR), _check(pattern, read))
+        return Clause(pattern.query(field, token_prefix(key)), _check(pattern, read))
     equal = term(field, token(key, _text(value)))
     if comparator == "=":
         return Clause(equal)
@@ -135,16 +138,19 @@ def any_clause(
     """
     if comparator in ("LIKE", "ILIKE"):
         pattern = Like(_text(value), ignore_case=comparator == "ILIKE")
-        found = pattern.query(field, key + SEPARATOR)
+        found = pattern.query(field, token_prefix(key))
         return Clause(found, None if pattern.exact else lambda source: any(map(pattern.matches, read(source))))
-    values = sorted(token(key, one) for one in (_texts(value) if comparator in _LIST else [_text(value)]))
+    given = _texts(value) if comparator in _LIST else [_text(value)]
+    before, values = token_prefix(key), sorted({token(key, one) for one in given})
     if comparator in ("=", "IN"):
         return Clause(terms(field, values))
     if comparator in ("!=", "NOT IN"):
-        edges = [key + SEPARATOR, *values, key + chr(ord(SEPARATOR) + 1)]
+        if max(len(one.encode()) for one in values) > _LONGEST_BOUND:
+            return Clause(has_key(field, key), lambda source: any(one not in (None, *given) for one in read(source)))
+        edges = [before, *values, before[:-1] + chr(ord(SEPARATOR) + 1)]
         gaps = [
-            between(field, **{"gt" if number else "gte": low, "lt": high})
-            for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+            between(field, **{"gte" if low is before else "gt": low, "lt": high})
+            for low, high in pairwise(edges)
             if low != high
         ]
         return Clause(any_of(gaps))

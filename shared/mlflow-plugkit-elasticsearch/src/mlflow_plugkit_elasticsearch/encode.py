@@ -16,6 +16,7 @@ MAX_TERM_BYTES = 32_766
 NAN = "f" * 16
 #: Longer values keep this many bytes in front of their digest, so that a key of MLflow's length still fits.
 _KEPT_BYTES = 31_000
+_LONGEST_KEY = 250
 _SIGN = 1 << 63
 _ALL = (1 << 64) - 1
 _SAFE_IN_KEYS = "!$&'()+,;=@:/ "
@@ -92,7 +93,13 @@ def bounded(value: str) -> str:
 
 def token(key: str, value: str) -> str:
     """`key NUL value` as one term, for equality, prefix, wildcard and range queries on a single keyword field."""
-    return f"{key}{SEPARATOR}{bounded(value)}"
+    return token_prefix(key) + bounded(value)
+
+
+def token_prefix(key: str) -> str:
+    """How the tokens of a key begin. Of a key beyond 250 bytes it is the digest: Lucene refuses prefixes of 1,000."""
+    raw = key.encode()
+    return (key if len(raw) <= _LONGEST_KEY else hashlib.sha256(raw).hexdigest()) + SEPARATOR
 
 
 def document_id(*parts: str) -> str:

@@ -16,10 +16,10 @@ from mlflow_plugkit_elasticsearch.encode import bounded
 
 #: What of a pattern behind its first `%` goes into the automaton: characters, and `_` among them.
 MOST_BEHIND, MOST_SINGLES = 60, 5
-#: Characters of a pattern before its first `%` that the index looks at.
-MOST_FRONT = 4_000
-#: Characters of a regular expression; with a key of 250 before it, below the default of `index.max_regex_length`.
-MOST_REGEXP = 450
+#: Bytes before the first `%`. An automaton has fewer than 1,000 states, 251 of them for a key before the pattern.
+MOST_FRONT = 480
+#: Characters of a regular expression; a key before it has 502 at most, `index.max_regex_length` is 1,000.
+MOST_REGEXP = 480
 _FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _REGEXP = {"%": ".*", "_": "."}
 _WILDCARD = {"%": "*", "_": "?", "*": "\\*", "?": "\\?", "\\": "\\\\"}
@@ -91,8 +91,8 @@ def _simple(pattern: str) -> str:
     if not _WILD.search(pattern):
         return pattern
     front, wild, behind = pattern.partition("%")
-    if len(front) > MOST_FRONT:
-        return front[:MOST_FRONT] + "%"
+    if len(front.encode()) > MOST_FRONT:
+        return re.sub("%+", "%", front.encode()[:MOST_FRONT].decode(errors="ignore") + "%")
     if behind.count("_") > MOST_SINGLES:
         behind = behind.replace("_", "%")
     if len(behind) > MOST_BEHIND:
@@ -104,7 +104,7 @@ def _short(pattern: str) -> str:
     """The pattern, or one that matches more and makes a short regular expression."""
     length = 0
     for position, character in enumerate(pattern):
-        length += len(_REGEXP.get(character) or _any_case(character))
+        length += len((_REGEXP.get(character) or _any_case(character)).encode())
         if length > MOST_REGEXP:
             return re.sub("%+", "%", pattern[:position] + "%")
     return pattern

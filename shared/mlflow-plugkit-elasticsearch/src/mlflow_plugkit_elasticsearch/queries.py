@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded, token
+from mlflow_plugkit_elasticsearch.encode import bounded, token, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 
 Query = dict[str, Any]
@@ -59,7 +59,7 @@ def none_of(queries: Sequence[Query]) -> Query:
 
 def has_key(field: str, key: str) -> Query:
     """Whether a field of `encode.token`s has one for the key."""
-    return {"prefix": {field: {"value": key + SEPARATOR}}}
+    return {"prefix": {field: {"value": token_prefix(key)}}}
 
 
 def key_equals(field: str, key: str, value: str) -> Query:
@@ -69,7 +69,7 @@ def key_equals(field: str, key: str, value: str) -> Query:
 
 def key_like(field: str, key: str, pattern: str, *, ignore_case: bool = False) -> Query:
     """SQL's LIKE (ILIKE with `ignore_case`) on the value of one key in a field of `encode.token`s."""
-    return like(field, pattern, ignore_case=ignore_case, before=key + SEPARATOR)
+    return like(field, pattern, ignore_case=ignore_case, before=token_prefix(key))
 
 
 def like(field: str, pattern: str, *, ignore_case: bool = False, before: str = "") -> Query:
