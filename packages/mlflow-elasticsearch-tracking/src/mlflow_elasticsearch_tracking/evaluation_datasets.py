@@ -8,22 +8,25 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mlflow_elasticsearch_tracking import clauses
 from mlflow_elasticsearch_tracking.base import now_ms
+from mlflow_elasticsearch_tracking.clauses import number
 from mlflow_elasticsearch_tracking.evaluation_records import EvaluationRecords, Source, dataset_document
+from mlflow_elasticsearch_tracking.filters import Clause, conjunction, key_clause, text_clause
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.indices_models import EVALUATION_DATASETS, EVALUATION_RECORDS
+from mlflow_elasticsearch_tracking.ordering import Sort
+from mlflow_elasticsearch_tracking.run_search import check_max_results, find
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
-from mlflow_plugkit_elasticsearch.queries import Query, all_of, term, terms
+from mlflow_plugkit_elasticsearch.queries import between, term, terms
 
 if TYPE_CHECKING:
     from mlflow.entities import EvaluationDataset
     from mlflow.store.entities.paged_list import PagedList
 
 USER_TAG = "mlflow.user"
-MOST_RESULTS = 50_000
 TIMES = frozenset({"created_time", "last_update_time"})
+BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _logger = logging.getLogger(__name__)
 
 
@@ -36,7 +39,7 @@ class EvaluationDatasets(EvaluationRecords):
         """Make an empty dataset; names need not be unique. The tag `mlflow.user` says who made it."""
         now, user = now_ms(), (tags or {}).get(USER_TAG)
         ids = list(dict.fromkeys(str(one) for one in experiment_ids or ()))
-        source = {
+        source: Source = {
             "dataset_id": f"d-{uuid.uuid4().hex}",
             "name": name,
             "digest": digest_of(name, now),
@@ -46,7 +49,7 @@ class EvaluationDatasets(EvaluationRecords):
             "last_updated_by": user,
             "schema": None,
             "profile": None,
-            "t": {key: None if value is None else str(value) for key, value in (tags or {}).items()},
+            "t": {key: _text(value) for key, value in (tags or {}).items()},
             "e": [[one, now] for one in ids],
         }
         self.docs.create(EVALUATION_DATASETS, source["dataset_id"], dataset_document(source))
@@ -94,20 +97,14 @@ class EvaluationDatasets(EvaluationRecords):
         """
         from mlflow.store.entities.paged_list import PagedList
 
-        if max_results is None or not 1 <= max_results <= MOST_RESULTS:
-            raise mlflow_error(
-                f"Invalid value {max_results} for parameter 'max_results' supplied. It must be a positive integer of "
-                f"at most {MOST_RESULTS}."
-            )
+        check_max_results(max_results)
         ids = [str(one) for one in experiment_ids or ()]
         asked = (ids, filter_string or None, list(order_by or ()))
         after = decode_token(page_token, *asked)
-        queries = _filters(filter_string)
-        if ids:
-            queries.append(terms("experiment_ids", ids))
-        hits = self.docs.page(EVALUATION_DATASETS, all_of(queries), _sort(order_by), max_results + 1, after=after)
-        token = encode_token(hits[max_results - 1].sort, *asked) if len(hits) > max_results else None
-        return PagedList([evaluation_dataset(hit.source) for hit in hits[:max_results]], token)
+        wanted = conjunction([*_clauses(filter_string), *([Clause(terms("experiment_ids", ids))] if ids else [])])
+        hits, more = find(self.docs, EVALUATION_DATASETS, wanted, _sort(order_by), max_results, after)
+        token = encode_token(hits[-1].sort, *asked) if more else None
+        return PagedList([evaluation_dataset(hit.source) for hit in hits], token)
 
     def set_dataset_tags(self, dataset_id: str, tags: dict[str, Any]) -> None:
         """Set tags; one whose value is None stays as it is.
@@ -198,28 +195,34 @@ def evaluation_dataset(source: Source) -> EvaluationDataset:
     return EvaluationDataset(**{field: source[field] for field in fields + more}, tags=dict(source["t"]))
 
 
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
 def _in_order(associations: list[list[Any]]) -> list[list[Any]]:
     return sorted(associations, key=lambda pair: (pair[1], pair[0]))
 
 
-def _filters(filter_string: str | None) -> list[Query]:
+def _clauses(filter_string: str | None) -> list[Clause]:
     from mlflow.utils.search_utils import SearchEvaluationDatasetsUtils
 
-    queries = []
-    for one in SearchEvaluationDatasetsUtils.parse_search_filter(filter_string) if filter_string else ():
-        kind, key, op, value = one["type"], one["key"], one["comparator"].upper(), one["value"]
-        if kind == "tag":
-            _check(op, "tag", ("=", "!=", "LIKE", "ILIKE"))
-            queries.append(clauses.keyed("tag_tokens", key, op, value))
-        elif key in TIMES:
-            _check(op, "numeric attribute", (">", ">=", "!=", "=", "<", "<="))
-            if not isinstance(value, int):
-                raise mlflow_error(f"Invalid value for numeric attribute '{key}': {value!r}")
-            queries.append(clauses.number(key, op, value))
-        else:
-            _check(op, "string attribute", ("=", "!=", "LIKE", "ILIKE", *(["IN"] if key == "name" else [])))
-            queries.append(clauses.text(key, op, value))
-    return queries
+    parsed = SearchEvaluationDatasetsUtils.parse_search_filter(filter_string) if filter_string else ()
+    return [_clause(one["type"], one["key"], one["comparator"].upper(), one["value"]) for one in parsed]
+
+
+def _clause(kind: str, key: str, op: str, value: Any) -> Clause:
+    if kind == "tag":
+        _check(op, "tag", ("=", "!=", "LIKE", "ILIKE"))
+        return key_clause("tag_tokens", op, key, value, lambda source: source["t"].get(key))
+    if key in TIMES:
+        _check(op, "numeric attribute", ("=", "!=", *BOUNDS))
+        if not isinstance(value, int):
+            raise mlflow_error(f"Invalid value for numeric attribute '{key}': {value!r}")
+        return Clause(number(key, op, value))
+    _check(op, "string attribute", ("=", "!=", "LIKE", "ILIKE", *BOUNDS, *(["IN"] if key == "name" else [])))
+    if op in BOUNDS:
+        return Clause(between(key, **{BOUNDS[op]: value}))
+    return text_clause(key, op, value, lambda source: source.get(key))
 
 
 def _check(op: str, what: str, allowed: tuple[str, ...]) -> None:
@@ -227,10 +230,10 @@ def _check(op: str, what: str, allowed: tuple[str, ...]) -> None:
         raise mlflow_error(f"Invalid comparator for {what}: {op}")
 
 
-def _sort(order_by: list[str] | None) -> list[dict[str, Any]]:
+def _sort(order_by: list[str] | None) -> Sort:
     from mlflow.utils.search_utils import SearchEvaluationDatasetsUtils
 
-    sorts = []
+    sorts: Sort = []
     for clause in order_by or ["created_time DESC"]:
         kind, key, ascending = SearchEvaluationDatasetsUtils.parse_order_by_for_search_evaluation_datasets(clause)
         if kind != "attribute":

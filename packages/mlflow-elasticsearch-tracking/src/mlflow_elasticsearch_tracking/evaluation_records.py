@@ -48,10 +48,11 @@ class EvaluationRecords(StoreBase):
             How many were `inserted` and how many `updated`.
 
         Raises:
-            MlflowException: `RESOURCE_DOES_NOT_EXIST` for no such dataset; `INVALID_PARAMETER_VALUE` for what
-                JSON cannot hold or a source type that MLflow has not.
+            MlflowException: `RESOURCE_DOES_NOT_EXIST` for no such dataset; `INVALID_PARAMETER_VALUE` for inputs,
+                expectations or tags that are no dict, what JSON cannot hold, or a source type that MLflow has not.
         """
         self._check_dataset(dataset_id)
+        check_records(records)
         now = now_ms()
         keys = [document_id(dataset_id, input_hash(record)) for record in records]
         inserted = self._write_records(dataset_id, list(zip(keys, records, strict=True)), now)
@@ -153,6 +154,18 @@ def no_dataset(dataset_id: str) -> Exception:
     return mlflow_error(f"Evaluation dataset with id '{dataset_id}' not found", "RESOURCE_DOES_NOT_EXIST")
 
 
+def check_records(records: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse what MLflow's SQL store has no column for.
+
+    Raises:
+        MlflowException: `INVALID_PARAMETER_VALUE`.
+    """
+    for record in records:
+        for part, wanted in (("inputs", dict), ("expectations", dict | None), ("tags", dict | None)):
+            if not isinstance(record.get(part, {}), wanted):
+                raise mlflow_error(f"The {part} of a dataset's record must be a dict, not {record[part]!r}.")
+
+
 def input_hash(record: Mapping[str, Any]) -> str:
     """What tells the inputs of two records apart, as MLflow's SQL store computes it.
 
@@ -174,7 +187,8 @@ def merged_schema(existing: str | None, records: Iterable[Mapping[str, Any]]) ->
         for part in ("inputs", "outputs", "expectations"):
             value = record.get(part)
             if isinstance(value, dict) and isinstance(schema[part], dict):
-                schema[part] = {key: type_name(one) for key, one in value.items()} | schema[part]
+                new = {key: type_name(one) for key, one in value.items() if key not in schema[part]}
+                schema[part] = schema[part] | new
             elif part == "outputs" and value is not None and not schema["outputs"]:
                 schema["outputs"] = type_name(value)
     return schema

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from mlflow_elasticsearch_tracking.indices import KEYWORD, LONG, NAME, SORTED, TOKENS
+from mlflow_elasticsearch_tracking.indices import KEYWORD, LONG, NAME, POINTS, SORTED, TOKENS
 from mlflow_plugkit_elasticsearch import Index
 
 _MODEL_DERIVED = {
     "experiment_number": LONG,
     "tag_tokens": TOKENS,
     "param_tokens": TOKENS,
-    "metric_tokens": TOKENS,
-    "dataset_metric_tokens": TOKENS,
+    "metric_points": POINTS,
+    "dataset_metric_points": POINTS,
     "metric_datasets": TOKENS,
     "metric_runs": KEYWORD,
     "latest": SORTED,
+    "latest_nans": SORTED,
 }
 
 # The status is MLflow's number for it, as text: MLflow's SQL stores compare it so.
@@ -39,8 +40,8 @@ LOGGED_MODELS = Index(
 #: Blocks of older metrics of logged models. They are read by id; searches ask them for single values.
 MODEL_METRICS = Index(
     "model-metrics",
-    {"block_id": KEYWORD, "model_id": KEYWORD, "metric_tokens": TOKENS, "dataset_metric_tokens": TOKENS},
-    derived=("metric_tokens", "dataset_metric_tokens"),
+    {"block_id": KEYWORD, "model_id": KEYWORD, "metric_points": POINTS, "dataset_metric_points": POINTS},
+    derived=("metric_points", "dataset_metric_points"),
 )
 
 #: The datasets that runs read, one document for each experiment, name and digest.

@@ -60,12 +60,12 @@ class Inputs(StoreBase):
             if not isinstance(datasets, list):
                 raise TypeError(f"Argument 'datasets' should be a list, got '{type(datasets)}'")
             _validate_dataset_inputs(datasets)
-        run = self._run(run_id).source
+        run: Source = self._run(run_id).source
         check_run_is_active(run)
         linked = {(name, digest) for name, digest, _ in run.get("in", {}).get("d", ())}
         given = {(one.dataset.name, one.dataset.digest): one for one in reversed(datasets or ())}
         new = [one for key, one in reversed(given.items()) if key not in linked]
-        links = [[one.dataset.name, one.dataset.digest, _tags(one)] for one in new]
+        links = [(one.dataset.name, one.dataset.digest, _tags(one)) for one in new]
         for one, (_, _, tags) in zip(new, links, strict=True):
             self._keep_dataset(run["experiment_id"], one.dataset, tags.get(CONTEXT_TAG))
         models_read = [model.model_id for model in models or ()]

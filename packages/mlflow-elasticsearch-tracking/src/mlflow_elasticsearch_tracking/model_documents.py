@@ -17,15 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, field_key, sortable_float, token
+from mlflow_elasticsearch_tracking.run_documents import number
+from mlflow_plugkit_elasticsearch.encode import SEPARATOR, field_key, point, sortable_float, token
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Metric
 
 Source = dict[str, Any]
-#: Stands for NaN in a token: behind every number, and part of no range that ends with `LARGEST`.
-NAN = "n"
-LARGEST = "f" * 16
 
 
 class Point(NamedTuple):
@@ -45,13 +43,6 @@ class Point(NamedTuple):
         return self.run_id, self.key, self.timestamp, self.step
 
 
-def encoded(value: float) -> float | str:
-    """A metric's value as JSON keeps it."""
-    if math.isfinite(value):
-        return float(value)
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
 def model_document(source: Source) -> Source:
     """The document of a logged model: its source and the fields that are searched and sorted by."""
     points, summaries = [Point(*row) for row in source.get("m", ())], source.get("s", ())
@@ -61,27 +52,21 @@ def model_document(source: Source) -> Source:
         "param_tokens": [token(key, value) for key, value in source["p"].items()],
         "metric_datasets": _datasets(summaries),
         "metric_runs": sorted({*source.get("runs", ()), *(point.run_id for point in points)}),
-        "latest": _latest(summaries),
-        **metric_tokens([(p.key, p.value, p.dataset, p.digest) for p in points] + _extremes(summaries)),
+        **_latest(summaries),
+        **metric_points([(p.key, p.value, p.dataset, p.digest) for p in points] + _extremes(summaries)),
     }
 
 
-def metric_tokens(values: Iterable[tuple[str, float | str, str | None, str | None]]) -> dict[str, list[str]]:
-    """The tokens that filters search for: of each value as such, and as a value on its dataset."""
+def metric_points(values: Iterable[tuple[str, float | str, str | None, str | None]]) -> dict[str, list[str]]:
+    """What filters search for: each value as such, and as a value on its dataset."""
     plain: dict[str, None] = {}
     on_datasets: dict[str, None] = {}
     for key, value, dataset, digest in values:
-        text = value_token(float(value))
-        plain[f"{key}{SEPARATOR}{text}"] = None
+        plain[point(key, number(value))] = None
         if dataset is not None:
             for scope in ((dataset, None), (dataset, digest)):
-                on_datasets[f"{scoped(key, *scope)}{SEPARATOR}{text}"] = None
-    return {"metric_tokens": list(plain), "dataset_metric_tokens": list(on_datasets)}
-
-
-def value_token(value: float) -> str:
-    """A value in a token."""
-    return NAN if math.isnan(value) else sortable_float(value)
+                on_datasets[point(scoped(key, *scope), number(value))] = None
+    return {"metric_points": list(plain), "dataset_metric_points": list(on_datasets)}
 
 
 def scoped(key: str, dataset: str | None, digest: str | None) -> str:
@@ -102,14 +87,14 @@ def latest_key(key: str, dataset: str | None, digest: str | None) -> str:
 def summarized(summaries: Sequence[Sequence[Any]], points: Iterable[Point]) -> list[list[Any]]:
     """The summaries with more points taken in. To take in a point twice changes nothing."""
     by_key = {(row[0], row[1], row[2]): list(row) for row in summaries}
-    for point in points:
-        latest = [point.value, point.timestamp, point.step, point.run_id]
-        row = by_key.setdefault((point.key, point.dataset, point.digest), [*_group(point), latest, None, None])
+    for one in points:
+        latest = [one.value, one.timestamp, one.step, one.run_id]
+        row = by_key.setdefault((one.key, one.dataset, one.digest), [*_group(one), latest, None, None])
         row[3] = min(row[3], latest, key=_newest_first)
-        value = float(point.value)
+        value = number(one.value)
         if not math.isnan(value):
-            row[4] = point.value if row[4] is None or value < float(row[4]) else row[4]
-            row[5] = point.value if row[5] is None or value > float(row[5]) else row[5]
+            row[4] = one.value if row[4] is None or value < number(row[4]) else row[4]
+            row[5] = one.value if row[5] is None or value > number(row[5]) else row[5]
     return list(by_key.values())
 
 
@@ -139,7 +124,7 @@ def metrics_of(model_id: str, rows: Iterable[Sequence[Any]]) -> list[Metric] | N
     from mlflow.entities import Metric
 
     return [
-        Metric(key, float(value), timestamp, step, model_id, dataset, digest, run_id)
+        Metric(key, number(value), timestamp, step, model_id, dataset, digest, run_id)
         for key, value, timestamp, step, run_id, dataset, digest in rows
     ] or None
 
@@ -167,8 +152,8 @@ def _datasets(summaries: Iterable[Sequence[Any]]) -> list[str]:
     return sorted({dataset_token(*scope) for name, digest in named for scope in ((name, None), (name, digest))})
 
 
-def _latest(summaries: Iterable[Sequence[Any]]) -> dict[str, str]:
-    """The latest value of each metric, over all datasets and on each by name, by digest and by both; no NaN."""
+def _latest(summaries: Iterable[Sequence[Any]]) -> dict[str, dict[str, str]]:
+    """The latest value of each metric to order by: over all datasets, and on each by name, digest and both."""
     newest: dict[str, Sequence[Any]] = {}
     for key, dataset, digest, latest, _, _ in summaries:
         scopes = [(None, None)]
@@ -177,8 +162,11 @@ def _latest(summaries: Iterable[Sequence[Any]]) -> dict[str, str]:
         for scope in scopes:
             name = latest_key(key, *scope)
             newest[name] = min(newest.get(name, latest), latest, key=_newest_first)
-    values = {name: float(latest[0]) for name, latest in newest.items()}
-    return {name: sortable_float(value) for name, value in values.items() if not math.isnan(value)}
+    values = {name: number(latest[0]) for name, latest in newest.items()}
+    return {
+        "latest": {name: sortable_float(value) for name, value in values.items() if not math.isnan(value)},
+        "latest_nans": {name: "1" for name, value in values.items() if math.isnan(value)},
+    }
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_elasticsearch_tracking.base import StoreBase
@@ -12,12 +12,12 @@ from mlflow_elasticsearch_tracking.model_documents import (
     Point,
     Source,
     all_rows,
-    encoded,
-    metric_tokens,
+    metric_points,
     metrics_of,
     model_document,
     summarized,
 )
+from mlflow_elasticsearch_tracking.run_documents import json_number
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Action, bulk
 from mlflow_plugkit_elasticsearch.queries import term
@@ -149,7 +149,7 @@ def no_model(model_id: str) -> Exception:
 
 
 def _point(run_id: str, metric: Metric) -> Point:
-    value = encoded(metric.value)
+    value = json_number(metric.value)
     return Point(metric.key, value, metric.timestamp, metric.step, run_id, metric.dataset_name, metric.dataset_digest)
 
 
@@ -157,6 +157,6 @@ def _of_row(row: Sequence[Any]) -> Point:
     return Point(*row)
 
 
-def _block_document(model_id: str, block_id: str, points: Iterable[Point]) -> Mapping[str, Any]:
-    tokens = metric_tokens((p.key, p.value, p.dataset, p.digest) for p in points)
-    return {"block_id": block_id, "model_id": model_id, "m": [list(p) for p in points], **tokens}
+def _block_document(model_id: str, block_id: str, points: Iterable[Point]) -> Source:
+    fields = metric_points((p.key, p.value, p.dataset, p.digest) for p in points)
+    return {"block_id": block_id, "model_id": model_id, "m": [list(p) for p in points], **fields}

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlflow_elasticsearch_tracking import clauses
-from mlflow_elasticsearch_tracking.indices_models import LOGGED_MODELS, MODEL_METRICS
-from mlflow_elasticsearch_tracking.model_documents import (
-    LARGEST,
-    dataset_token,
-    latest_key,
-    logged_model,
-    scoped,
-    value_token,
+from mlflow_elasticsearch_tracking.clauses import number
+from mlflow_elasticsearch_tracking.filters import (
+    Clause,
+    any_clause,
+    conjunction,
+    experiment_numbers,
+    key_clause,
+    metric_clause,
+    text_clause,
 )
+from mlflow_elasticsearch_tracking.indices_models import LOGGED_MODELS, MODEL_METRICS
+from mlflow_elasticsearch_tracking.model_documents import dataset_token, latest_key, logged_model, scoped
 from mlflow_elasticsearch_tracking.model_metrics import ModelMetrics
+from mlflow_elasticsearch_tracking.ordering import Sort
+from mlflow_elasticsearch_tracking.run_search import find
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR
+from mlflow_plugkit_elasticsearch.encode import point, points
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
-from mlflow_plugkit_elasticsearch.queries import MATCH_NONE, Query, all_of, any_of, between, has_key, term, terms
+from mlflow_plugkit_elasticsearch.queries import MATCH_NONE, Query, any_of, between, none_of, term, terms
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
@@ -46,7 +51,6 @@ ALIASES = {
     "last_updated_timestamp": "last_updated_timestamp_ms",
 }
 Datasets = Sequence[tuple[str, str | None]]
-Sort = dict[str, Any]
 
 
 class ModelSearch(ModelMetrics):
@@ -81,42 +85,42 @@ class ModelSearch(ModelMetrics):
         from mlflow.store.entities.paged_list import PagedList
         from mlflow.store.tracking import SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
 
-        ids = [_experiment_id(one) for one in experiment_ids]
+        ids = [str(one) for one in experiment_numbers(experiment_ids)]
         size = max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
         if size < 0:
             raise mlflow_error(f"Invalid value {max_results} for 'max_results': it must be a positive integer.")
         asked = (ids, filter_string or None, order_by or None)
         after = decode_token(page_token, *asked)
-        query = self._models_query(ids, filter_string, _datasets(datasets))
-        hits = self.docs.page(LOGGED_MODELS, query, model_order(order_by or ()), size + 1, after=after)
-        token = encode_token(hits[size - 1].sort, *asked) if len(hits) > size else None
-        sources = [hit.source for hit in hits[:size]]
-        metrics = self._metrics_of_models(sources)
-        return PagedList([logged_model(*pair) for pair in zip(sources, metrics, strict=True)], token=token)
+        wanted = conjunction(
+            [
+                Clause(terms("experiment_id", ids)),
+                Clause(none_of([term("lifecycle_stage", "deleted")])),
+                *self._model_clauses(filter_string, _datasets(datasets)),
+            ]
+        )
+        hits, more = find(self.docs, LOGGED_MODELS, wanted, model_order(order_by or ()), size, after)
+        sources = [hit.source for hit in hits]
+        models = map(logged_model, sources, self._metrics_of_models(sources))
+        return PagedList(list(models), token=encode_token(hits[-1].sort, *asked) if more else None)
 
-    def _models_query(self, experiment_ids: list[str], filter_string: str | None, datasets: Datasets) -> Query:
-        queries = [terms("experiment_id", experiment_ids), {"bool": {"must_not": [term("lifecycle_stage", "deleted")]}}]
+    def _model_clauses(self, filter_string: str | None, datasets: Datasets) -> list[Clause]:
         comparisons = parsed(filter_string)
-        for one in comparisons:
-            if one.kind == "metrics":
-                queries.append(self._metric_query(one, datasets))
-            else:
-                queries.append(_query(one))
+        clauses = [self._metric_clause(one, datasets) if one.kind == "metrics" else _clause(one) for one in comparisons]
         if datasets and not any(one.kind == "metrics" for one in comparisons):
-            queries.append(any_of([term("metric_datasets", dataset_token(*dataset)) for dataset in datasets]))
-        return all_of(queries)
+            found = [term("metric_datasets", dataset_token(*dataset)) for dataset in datasets]
+            clauses.append(Clause(any_of(found)))
+        return clauses
 
-    def _metric_query(self, comparison: Comparison, datasets: Datasets) -> Query:
-        field = "dataset_metric_tokens" if datasets else "metric_tokens"
+    def _metric_clause(self, comparison: Comparison, datasets: Datasets) -> Clause:
+        field = "dataset_metric_points" if datasets else "metric_points"
         keys = [scoped(comparison.key, *dataset) for dataset in datasets] or [comparison.key]
-        query = any_of([value_query(field, key, comparison.op, comparison.value) for key in keys])
-        if comparison.op != "=":
-            return query
+        query = any_of([_value_query(field, key, comparison) for key in keys])
+        if comparison.op != "=" or query == MATCH_NONE:
+            return Clause(query)
         # A document has the extremes of all its points, but not each value of the older ones.
-        older = {
-            hit.source["model_id"] for hit in self.docs.scan(MODEL_METRICS, query, "block_id", source=["model_id"])
-        }
-        return any_of([query, terms("model_id", sorted(older))]) if older else query
+        blocks = self.docs.scan(MODEL_METRICS, query, "block_id", source=["model_id"])
+        older = {block.source["model_id"] for block in blocks}
+        return Clause(any_of([query, terms("model_id", sorted(older))]) if older else query)
 
 
 class Comparison(NamedTuple):
@@ -140,62 +144,53 @@ def parsed(filter_string: str | None) -> list[Comparison]:
         comparisons = parse_filter_string(filter_string)
     except (ValueError, SyntaxError) as exc:
         raise mlflow_error(f"Invalid filter string: {filter_string!r}. {exc}") from exc
-    return [Comparison(one.entity.type.value, one.entity.key, one.op, one.value) for one in comparisons]
+    return [Comparison(one.entity.type.value, one.entity.key, one.op, _plain(one.value)) for one in comparisons]
 
 
-def model_order(order_by: Iterable[Mapping[str, Any]]) -> list[Sort]:
+def model_order(order_by: Iterable[Mapping[str, Any]]) -> Sort:
     """The sort of a search for logged models.
 
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for a field that models cannot be ordered by.
     """
-    sorts: list[Sort] = []
-    fields = []
+    sort: Sort = []
+    fields = set()
     for one in order_by:
         name, ascending = one.get("field_name") or "", one.get("ascending", True)
         if "." in name:
             kind, key = name.split(".", 1)
             if kind != "metrics":
                 raise mlflow_error(f"Invalid order by field name: {name}. Only metrics are supported.")
-            fields.append(
-                "latest." + latest_key(key, one.get("dataset_name") or None, one.get("dataset_digest") or None)
-            )
+            column = latest_key(key, one.get("dataset_name") or None, one.get("dataset_digest") or None)
+            sort += [_by(f"latest.{column}", ascending), _by(f"latest_nans.{column}", True)]
         else:
-            fields.append(_attribute(name, "order by field name"))
-        sorts.append(_sort("experiment_number" if fields[-1] == "experiment_id" else fields[-1], ascending))
+            field = _attribute(name, "order by field name")
+            fields.add(field)
+            sort.append(_by("experiment_number" if field == "experiment_id" else field, ascending))
     if "creation_timestamp_ms" not in fields:
-        sorts.append(_sort("creation_timestamp_ms", False))
-    if "model_id" not in fields:
-        sorts.append(_sort("model_id", True))
-    return sorts
+        sort.append(_by("creation_timestamp_ms", False))
+    return sort if "model_id" in fields else [*sort, _by("model_id", True)]
 
 
-def value_query(field: str, key: str, op: str, value: float) -> Query:
-    """Whether the tokens of a key have a value that compares so; NaN is unequal to all and nothing else."""
-    text = value_token(value)
-    if op in ("=", "!=") and text == value_token(float("nan")):
-        return MATCH_NONE if op == "=" else has_key(field, key)
-    prefix = key + SEPARATOR
-    below, above = {"gte": prefix, "lt": prefix + text}, {"gt": prefix + text, "lte": prefix + LARGEST}
-    queries: dict[str, Callable[[], Query]] = {
-        "=": lambda: term(field, prefix + text),
-        "!=": lambda: any_of([between(field, **below), between(field, gt=prefix + text, lt=key + "\x01")]),
-        "<": lambda: between(field, **below),
-        "<=": lambda: between(field, gte=prefix, lte=prefix + text),
-        ">": lambda: between(field, **above),
-        ">=": lambda: between(field, gte=prefix + text, lte=prefix + LARGEST),
-    }
-    return queries[op]() if text != value_token(float("nan")) else MATCH_NONE
+def _value_query(field: str, key: str, comparison: Comparison) -> Query:
+    if not math.isnan(comparison.value):
+        return metric_clause(field, comparison.op, key, comparison.value).query
+    if comparison.op != "!=":
+        return MATCH_NONE
+    return between(field, gte=points(key)[0], lte=point(key, math.nan))
 
 
-def _query(comparison: Comparison) -> Query:
+def _clause(comparison: Comparison) -> Clause:
     kind, key, op, value = comparison
-    if kind == "tags":
-        return clauses.keyed("tag_tokens", key, op, value)
-    if kind == "params":
-        return clauses.keyed("param_tokens", key, op, value)
-    field = _attribute(key, "attribute")
-    return clauses.number(field, op, value) if field in TIMES else clauses.text(field, op, value)
+    if kind == "attributes":
+        field = _attribute(key, "attribute")
+        if field in TIMES:
+            return Clause(number(field, op, value))
+        return text_clause(field, op, value, lambda source: source.get(field))
+    field, of = ("tag_tokens", "t") if kind == "tags" else ("param_tokens", "p")
+    if op in ("IN", "NOT IN"):
+        return any_clause(field, op, key, value, lambda source: [source[of].get(key)])
+    return key_clause(field, op, key, value, lambda source: source[of].get(key))
 
 
 def _attribute(name: str, what: str) -> str:
@@ -205,7 +200,7 @@ def _attribute(name: str, what: str) -> str:
     return field
 
 
-def _sort(field: str, ascending: bool) -> Sort:
+def _by(field: str, ascending: bool) -> dict[str, Any]:
     unmapped = "long" if field in TIMES or field == "experiment_number" else "keyword"
     return {field: {"order": "asc" if ascending else "desc", "missing": "_last", "unmapped_type": unmapped}}
 
@@ -216,7 +211,6 @@ def _datasets(given: list[dict[str, Any]] | None) -> Datasets:
     return [(one["dataset_name"], one.get("dataset_digest") or None) for one in given or ()]
 
 
-def _experiment_id(value: Any) -> str:
-    if not str(value).isdigit():
-        raise mlflow_error(f"Invalid experiment ID '{value}': experiment IDs are integers.")
-    return str(value)
+def _plain(value: Any) -> Any:
+    """A list's items as SQL compares them with a text."""
+    return tuple(str(one) for one in value) if isinstance(value, tuple | list) else value
