@@ -10,7 +10,7 @@ from mlflow.utils.uri import resolve_uri_if_local
 from mlflow_elasticsearch_tracking.assessments import Assessments
 from mlflow_elasticsearch_tracking.base import artifact_root
 from mlflow_elasticsearch_tracking.evaluation_datasets import EvaluationDatasets
-from mlflow_elasticsearch_tracking.experiments import Experiments
+from mlflow_elasticsearch_tracking.experiment_search import ExperimentSearch
 from mlflow_elasticsearch_tracking.inputs import Inputs
 from mlflow_elasticsearch_tracking.issues import Issues
 from mlflow_elasticsearch_tracking.labelling import Labelling
@@ -28,7 +28,7 @@ from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings
 
 
 class ElasticsearchTrackingStore(
-    Experiments,
+    ExperimentSearch,
     Runs,
     Metrics,
     RunSearch,
