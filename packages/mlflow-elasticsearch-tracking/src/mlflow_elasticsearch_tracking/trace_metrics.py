@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlflow_elasticsearch_tracking.base import StoreBase
+from mlflow_elasticsearch_tracking.trace_base import TraceBase
 
 
-class TraceMetrics(StoreBase):
+class TraceMetrics(TraceBase):
     """Aggregated metrics of traces, sessions and correlations."""
