@@ -11,7 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from samples import WARM_UP, Sample, measure
+from samples import WARM_UP, Sample, measure, take_turns
 from seaweed import delayed
-from tables import Table, interleave
+from tables import Table
 
 MODULE = "artifacts_oss"
 PLAIN, THREADS, OURS, OURS_V2 = "oss2, one by one", "oss2, 16 threads", "this plugin, oss2", "this plugin, v2"
@@ -70,7 +70,7 @@ class _Bench:
         time = Table(f"{count} files of 16 KiB, emulator, {where}", "s", ALL, PLAIN)
         cpu = Table("The same: CPU time of the client", "s", ALL, PLAIN)
         settings = {"source": str(source), "prefix": f"small-{count}", "count": count}
-        self._measure({UP: "up many", DOWN: "down many"}, settings, ALL, time, cpu=cpu)
+        self._measure({UP: "up many", DOWN: "down many"}, settings, ALL, seconds=time, cpu=cpu)
         yield time
         yield cpu
 
@@ -79,7 +79,7 @@ class _Bench:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda number: bucket.put_object(f"list/e{number:06}.txt", b"x"), range(count)))
         table = Table(f"A folder of {count} entries, emulator, loopback", "s", columns, PLAIN)
-        self._measure({"list": "list"}, {"prefix": "list", "count": count}, columns, table)
+        self._measure({"list": "list"}, {"prefix": "list", "count": count}, columns, seconds=table)
         return table
 
     def large(self, mebibytes: int) -> Iterator[Table]:
@@ -91,35 +91,19 @@ class _Bench:
         time = Table(f"One file of {mebibytes} MiB, emulator, loopback", "s", columns, PLAIN)
         memory = Table("The same: growth of the peak of resident memory", "MB", columns)
         settings = {"source": str(source), "prefix": "large", "count": 1}
-        self._measure({UP: "up one", DOWN: "down one"}, settings, columns, time, memory=memory)
+        self._measure({UP: "up one", DOWN: "down one"}, settings, columns, seconds=time, memory=memory)
         yield time
         yield memory
 
     def _measure(
-        self,
-        rows: Mapping[str, str],
-        settings: Mapping[str, Any],
-        columns: tuple[str, ...],
-        time: Table,
-        *,
-        cpu: Table | None = None,
-        memory: Table | None = None,
+        self, rows: Mapping[str, str], settings: Mapping[str, Any], columns: tuple[str, ...], **tables: Table
     ) -> None:
-        for row, operation in rows.items():
+        def take(column: str, operations: Sequence[str]) -> list[Sample]:
+            return self._sample(column, operations, settings)
 
-            def sample(column: str, counts: bool, row: str = row, operation: str = operation) -> None:
-                taken = self._sample(column, operation, settings)
-                if operation in ("down many", "list") and taken.result != settings["count"]:
-                    raise SystemExit(f"{column}: {operation} gave {taken.result} of {settings['count']} files")
-                if counts:
-                    time.add(row, column, taken.seconds)
-                    for table, value in ((cpu, taken.cpu), (memory, taken.memory)):
-                        if table:
-                            table.add(row, column, value)
+        take_turns(self._rounds, rows, columns, take, settings["count"], **tables)
 
-            interleave(self._rounds, columns, sample)
-
-    def _sample(self, column: str, operation: str, settings: Mapping[str, Any]) -> Sample:
+    def _sample(self, column: str, operations: Sequence[str], settings: Mapping[str, Any]) -> list[Sample]:
         env = {
             "MLFLOW_OSS_ENDPOINT_URL": f"http://127.0.0.1:{self._server['port']}",
             "OSS_REGION": self._server["region"],
@@ -129,9 +113,9 @@ class _Bench:
             "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         }
         own = dict(settings) | self._server | {"folder": str(_made(self._folder / "out"))}
-        if operation != "list":
+        if "list" not in operations:
             own["prefix"] = f"{settings['prefix']}/{ALL.index(column)}"
-        return measure(MODULE, column, operation, own, env)
+        return measure(MODULE, column, operations, own, env)
 
 
 def operations(implementation: str, settings: Mapping[str, Any]) -> Operations:

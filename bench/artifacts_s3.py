@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from samples import WARM_UP, Sample, measure
+from samples import WARM_UP, Sample, measure, take_turns
 from seaweed import ACCESS_KEY, BUCKET, ENVIRONMENT, SECRET_KEY, client, delayed, seaweed
-from tables import Table, interleave
+from tables import Table
 
 MODULE = "artifacts_s3"
 MLFLOW, BOTO3, BOTO3_16, OBSTORE = "MLflow's S3", "boto3, one by one", "boto3, 16 threads", "obstore"
@@ -51,7 +51,7 @@ class _Bench:
             (source / f"f{number:05}.bin").write_bytes(os.urandom(16 * 1024))
         table = Table(f"{count} files of 16 KiB, SeaweedFS, {where}", "s", ALL, MLFLOW)
         settings = {"port": port, "source": str(source), "prefix": f"small-{count}", "count": count}
-        self._measure(table, {UP: "up many", DOWN: "down many"}, settings, ALL)
+        self._measure({UP: "up many", DOWN: "down many"}, settings, ALL, seconds=table)
         return table
 
     def listing(self, count: int) -> Table:
@@ -65,7 +65,7 @@ class _Bench:
         columns = (MLFLOW, BOTO3, OBSTORE, OURS)
         table = Table(f"A folder of {count} entries, SeaweedFS, loopback", "s", columns, MLFLOW)
         settings = {"port": self._port, "prefix": "warm", "listed": "list", "count": count}
-        self._measure(table, {"list": "list"}, settings, columns)
+        self._measure({"list": "list"}, settings, columns, seconds=table)
         return table
 
     def large(self, mebibytes: int) -> Iterator[Table]:
@@ -77,7 +77,7 @@ class _Bench:
         time = Table(f"One file of {mebibytes} MiB, SeaweedFS, loopback", "s", columns, MLFLOW)
         memory = Table("The same: growth of the peak of resident memory", "MB", columns)
         settings = {"port": self._port, "source": str(source), "prefix": "large", "count": 1}
-        self._measure(time, {UP: "up one", DOWN: "down one"}, settings, columns, memory)
+        self._measure({UP: "up one", DOWN: "down one"}, settings, columns, seconds=time, memory=memory)
         yield time
         yield memory
 
@@ -89,33 +89,20 @@ class _Bench:
         table = Table(f"One file of {mebibytes} MiB: growth of the peak of resident memory", "MB", columns)
         settings = {"port": self._port, "source": str(source), "prefix": "huge", "count": 1}
         for column in columns:
-            for row, operation in ((UP, "up one"), (DOWN, "down one")):
-                table.add(row, column, self._sample(column, operation, settings).memory)
+            for row, taken in zip((UP, DOWN), self._sample(column, ("up one", "down one"), settings), strict=True):
+                table.add(row, column, taken.memory)
         source.unlink()
         return table
 
     def _measure(
-        self,
-        table: Table,
-        rows: Mapping[str, str],
-        settings: Mapping[str, Any],
-        columns: tuple[str, ...],
-        memory: Table | None = None,
+        self, rows: Mapping[str, str], settings: Mapping[str, Any], columns: tuple[str, ...], **tables: Table
     ) -> None:
-        for row, operation in rows.items():
+        def take(column: str, operations: Sequence[str]) -> list[Sample]:
+            return self._sample(column, operations, settings)
 
-            def sample(column: str, counts: bool, row: str = row, operation: str = operation) -> None:
-                taken = self._sample(column, operation, settings)
-                if operation in ("down many", "list") and taken.result != settings["count"]:
-                    raise SystemExit(f"{column}: {operation} gave {taken.result} of {settings['count']} files")
-                if counts:
-                    table.add(row, column, taken.seconds)
-                    if memory:
-                        memory.add(row, column, taken.memory)
+        take_turns(self._rounds, rows, columns, take, settings["count"], **tables)
 
-            interleave(self._rounds, columns, sample)
-
-    def _sample(self, column: str, operation: str, settings: Mapping[str, Any]) -> Sample:
+    def _sample(self, column: str, operations: Sequence[str], settings: Mapping[str, Any]) -> list[Sample]:
         plane = {OURS: "obstore", OURS_BOTO3: "boto3"}.get(column, "auto")
         env = ENVIRONMENT | {
             "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{settings['port']}",
@@ -125,7 +112,7 @@ class _Bench:
         # Each implementation has its own objects, and down follows up.
         own = dict(settings) | {"folder": str(_made(self._folder / "out"))}
         own["prefix"] = f"{settings['prefix']}/{ALL.index(column)}"
-        return measure(MODULE, column, operation, own, env)
+        return measure(MODULE, column, operations, own, env)
 
 
 def operations(implementation: str, settings: Mapping[str, Any]) -> Operations:

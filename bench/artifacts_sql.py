@@ -1,7 +1,5 @@
 """The SQL part of `bench_artifacts.py`: the plugin beside its driver, on a real PostgreSQL of the benchmark's own.
 
-    python bench/artifacts_sql.py [--large] [--small] [--list] [--memory] [--rounds 3]
-
 "psycopg" is what the driver gives without any of the plugin's work: the same rows of the same size, in one
 transaction on one connection, without checksums, and to and from memory instead of a file.
 """
@@ -11,14 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from samples import WARM_UP, Sample, measure
-from tables import Table, interleave
+from samples import WARM_UP, Sample, measure, take_turns
+from tables import Table
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "packages" / "mlflow-sqlserver-artifacts" / "tests"))
 
@@ -71,7 +68,7 @@ class _Bench:
         table = Table(f"Listing in a store of {count:,} files, PostgreSQL on loopback", "s", (OURS,))
         for name, operation in {"a folder of 1,000 files": "list leaf", "1,000 folders": "list top"}.items():
             for _ in range(self._rounds):
-                sample = measure(MODULE, OURS, operation, {**self._settings, "count": count}, self._env)
+                (sample,) = measure(MODULE, OURS, [operation], {**self._settings, "count": count}, self._env)
                 table.add(name, OURS, sample.seconds)
         return table
 
@@ -79,24 +76,18 @@ class _Bench:
         source = self._file(megabytes)
         table = Table(f"Growth of the peak of resident memory, one file of {megabytes} MiB", "MB", (OURS,))
         settings = {**self._settings, "source": str(source), "size": megabytes, "root": "memory"}
-        for name, operation in {UP: "up", DOWN: "down"}.items():
-            table.add(name, OURS, measure(MODULE, OURS, operation, settings, self._env).memory)
+        for name, taken in zip((UP, DOWN), measure(MODULE, OURS, ("up", "down"), settings, self._env), strict=True):
+            table.add(name, OURS, taken.memory)
         return table
 
     def _measure(
-        self, table: Table, operations: Mapping[str, str], settings: Mapping[str, Any], columns: tuple[str, ...]
+        self, table: Table, rows: Mapping[str, str], settings: Mapping[str, Any], columns: tuple[str, ...]
     ) -> None:
-        def sample(column: str, counts: bool) -> dict[str, float]:
-            root = uuid.uuid4().hex
-            given = {**self._settings, **settings, "root": root}
-            taken: dict[str, Sample] = {n: measure(MODULE, column, o, given, self._env) for n, o in operations.items()}
-            measure(MODULE, column, "clean", given, self._env)
-            for name, each in taken.items():
-                if counts:
-                    table.add(name, column, each.seconds)
-            return {}
+        def take(column: str, operations: Sequence[str]) -> list[Sample]:
+            given = {**self._settings, **settings, "root": uuid.uuid4().hex}
+            return measure(MODULE, column, [*operations, "clean"], given, self._env)
 
-        interleave(self._rounds, columns, sample)
+        take_turns(self._rounds, rows, columns, take, 1000, seconds=table)
 
     def _file(self, megabytes: int) -> Path:
         path = self._folder / f"{megabytes}.bin"
@@ -167,7 +158,7 @@ def _ours(settings: Mapping[str, Any]) -> Operations:
         "up": lambda _: repository.log_artifact(source),
         "down": lambda folder: bool(repository.download_artifacts(Path(source).name, folder)),
         "up many": lambda _: repository.log_artifacts(source),
-        "down many": lambda folder: bool(repository.download_artifacts("", folder)),
+        "down many": lambda folder: len(os.listdir(repository.download_artifacts("", folder))),
         "list leaf": lambda _: len(repository.list_artifacts("run-7")),
         "list top": lambda _: len(repository.list_artifacts()),
         "clean": lambda _: repository.delete_artifacts(),
@@ -198,20 +189,3 @@ def _fill(settings: Mapping[str, Any]) -> None:
         connection.commit()
         connection.autocommit = True
         connection.execute("VACUUM ANALYZE")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("large", "small", "list", "memory"):
-        parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    if not (options.large or options.small or options.list or options.memory):
-        options.large = options.small = options.list = True
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for table in run(options, Path(folder)):
-            print(f"\n{table.markdown()}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

