@@ -26,13 +26,17 @@ KIND = "experiment"
 class Experiments(StoreBase):
     """Create, read, change, search and delete experiments."""
 
-    if TYPE_CHECKING:  # Runs has them
+    if TYPE_CHECKING:  # Runs, LoggedModels and Inputs have them
 
         def _move_runs(self, experiment_id: str, stage: str) -> None: ...
 
         def _run_ids_of(self, experiment_id: str) -> Iterable[str]: ...
 
         def _hard_delete_run(self, run_id: str) -> None: ...
+
+        def _hard_delete_models_of(self, experiment_id: str) -> None: ...
+
+        def _hard_delete_datasets_of(self, experiment_id: str) -> None: ...
 
     DEFAULT_EXPERIMENT_ID = DEFAULT_EXPERIMENT_ID
     _has_default = False
@@ -161,6 +165,8 @@ class Experiments(StoreBase):
         own_id = source["experiment_id"]
         for run_id in self._run_ids_of(own_id):
             self._hard_delete_run(run_id)
+        self._hard_delete_models_of(own_id)
+        self._hard_delete_datasets_of(own_id)
         self.docs.delete(EXPERIMENTS, own_id)
         release(self.docs, KIND, source["name"], own_id)
 

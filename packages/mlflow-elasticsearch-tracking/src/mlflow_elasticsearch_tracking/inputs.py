@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_elasticsearch_tracking.base import StoreBase, now_ms
 from mlflow_elasticsearch_tracking.indices_models import DATASETS
+from mlflow_elasticsearch_tracking.run_documents import check_active
 from mlflow_elasticsearch_tracking.run_links import CONTEXT_TAG, model_inputs
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict, Document
 from mlflow_plugkit_elasticsearch.encode import document_id
-from mlflow_plugkit_elasticsearch.queries import terms
+from mlflow_plugkit_elasticsearch.queries import term, terms
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset, DatasetInput, LoggedModelInput, LoggedModelOutput, RunInputs
@@ -32,7 +33,7 @@ class Inputs(StoreBase):
 
         def _run(self, run_id: str) -> Document: ...
 
-        def _change_run(self, run_id: str, change: Callable[[Source], Source | None]) -> Any: ...
+        def _change_active(self, run_id: str, change: Callable[[Source], Source]) -> Document: ...
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,8 +61,8 @@ class Inputs(StoreBase):
             if not isinstance(datasets, list):
                 raise TypeError(f"Argument 'datasets' should be a list, got '{type(datasets)}'")
             _validate_dataset_inputs(datasets)
-        run: Source = self._run(run_id).source
-        check_run_is_active(run)
+        run = self._run(run_id).source
+        check_active(run)
         linked = {(name, digest) for name, digest, _ in run.get("in", {}).get("d", ())}
         given = {(one.dataset.name, one.dataset.digest): one for one in reversed(datasets or ())}
         new = [one for key, one in reversed(given.items()) if key not in linked]
@@ -70,7 +71,7 @@ class Inputs(StoreBase):
             self._keep_dataset(run["experiment_id"], one.dataset, tags.get(CONTEXT_TAG))
         models_read = [model.model_id for model in models or ()]
         if links or models_read:
-            self._change_run(run_id, lambda source: _linked(source, links, models_read))
+            self._change_active(run_id, lambda source: _linked(source, links, models_read))
 
     def log_outputs(self, run_id: str, models: list[LoggedModelOutput]) -> None:
         """Link models to the active run that made them, each with a step.
@@ -81,7 +82,6 @@ class Inputs(StoreBase):
         """
 
         def change(source: Source) -> Source:
-            check_run_is_active(source)
             out = list(source.get("out", ()))
             known = {model_id for model_id, _ in out}
             for model in models:
@@ -91,7 +91,7 @@ class Inputs(StoreBase):
                 out.append([model.model_id, model.step])
             return source | {"out": out}
 
-        self._change_run(run_id, change)
+        self._change_active(run_id, change)
 
     def _search_datasets(self, experiment_ids: list[str]) -> list[Any]:
         """The name, digest and context of the datasets of some experiments, the oldest first; 1,000 at most."""
@@ -110,7 +110,7 @@ class Inputs(StoreBase):
         ]
         return summaries[:MOST_SUMMARIES]
 
-    def _run_inputs(self, sources: Sequence[Mapping[str, Any]], *, models: bool = False) -> list[RunInputs]:
+    def _run_inputs(self, sources: Sequence[Source], *, models: bool = False) -> list[RunInputs]:
         """The inputs of some runs from their documents' sources, in one request at most.
 
         Args:
@@ -126,7 +126,7 @@ class Inputs(StoreBase):
         }
         found = self._find_datasets(keys) if keys else {}
 
-        def inputs(source: Mapping[str, Any]) -> list[DatasetInput]:
+        def inputs(source: Source) -> list[DatasetInput]:
             experiment_id = source["experiment_id"]
             return [
                 DatasetInput(found[experiment_id, name, digest], [InputTag(*tag) for tag in tags.items()])
@@ -135,6 +135,10 @@ class Inputs(StoreBase):
             ]
 
         return [RunInputs(inputs(source), model_inputs(source) if models else []) for source in sources]
+
+    def _hard_delete_datasets_of(self, experiment_id: str) -> None:
+        """Delete the datasets of an experiment that is deleted for good."""
+        self.docs.delete_where(DATASETS, term("experiment_id", experiment_id), "key")
 
     def _find_datasets(self, keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], Dataset]:
         found = {key: dataset for key in keys if (dataset := self._datasets.get(key))}
@@ -189,18 +193,6 @@ class _Kept:
         return dataset
 
 
-def check_run_is_active(run: Mapping[str, Any]) -> None:
-    """Refuse a deleted run.
-
-    Raises:
-        MlflowException: `INVALID_PARAMETER_VALUE`.
-    """
-    if run["lifecycle_stage"] != "active":
-        raise mlflow_error(
-            f"The run {run['run_id']} must be in the 'active' state. Current state is {run['lifecycle_stage']}."
-        )
-
-
 def _tags(dataset_input: DatasetInput) -> dict[str, str]:
     tags = {tag.key: tag.value for tag in dataset_input.tags}
     if len(tags) < len(dataset_input.tags):
@@ -209,7 +201,6 @@ def _tags(dataset_input: DatasetInput) -> dict[str, str]:
 
 
 def _linked(source: Source, links: Sequence[Sequence[Any]], models: Sequence[str]) -> Source:
-    check_run_is_active(source)
     before = source.get("in", {})
     datasets = list(before.get("d", ()))
     known = {(name, digest) for name, digest, _ in datasets}

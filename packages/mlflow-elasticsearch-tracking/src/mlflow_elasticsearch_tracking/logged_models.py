@@ -26,7 +26,7 @@ class LoggedModels(ModelSearch):
 
     if TYPE_CHECKING:  # Experiments has it
 
-        def _active_experiment(self, experiment_id: str) -> Mapping[str, Any]: ...
+        def _active_experiment(self, experiment_id: str) -> Source: ...
 
     def create_logged_model(
         self,
@@ -150,7 +150,7 @@ class LoggedModels(ModelSearch):
         query = all_of([term("lifecycle_stage", "deleted"), before])
         return [hit.id for hit in self.docs.scan(LOGGED_MODELS, query, "model_id", source=False)]
 
-    def _hard_delete_models_of_experiment(self, experiment_id: str) -> None:
+    def _hard_delete_models_of(self, experiment_id: str) -> None:
         """Delete all models of an experiment that is deleted for good."""
         for hit in list(self.docs.scan(LOGGED_MODELS, term("experiment_id", experiment_id), "model_id", source=False)):
             self._hard_delete_logged_model(hit.id)

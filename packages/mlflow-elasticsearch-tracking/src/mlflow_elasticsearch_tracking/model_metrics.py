@@ -32,16 +32,8 @@ MOST_POINTS = 512
 class ModelMetrics(StoreBase):
     """Log and read metrics of logged models."""
 
-    def _log_model_metrics(
-        self, run_id: str, metrics: list[Metric], experiment_id: str | None = None, dataset_uuid: str | None = None
-    ) -> None:
-        """Log the metrics that have a `model_id`; a point that is there already changes nothing.
-
-        Args:
-            run_id: the run that logs them.
-            metrics: any metrics of a batch.
-            experiment_id: not needed.
-            dataset_uuid: not needed.
+    def _log_model_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
+        """Log the metrics of a run that have a `model_id`; a point that is there already changes nothing.
 
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST` for no such model; `BAD_REQUEST` for another value at the

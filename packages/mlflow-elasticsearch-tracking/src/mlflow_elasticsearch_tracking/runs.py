@@ -51,6 +51,8 @@ class Runs(StoreBase):
 
         def _log_model_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None: ...
 
+        def _forget_run_of_models(self, run_id: str) -> None: ...
+
     def create_run(
         self, experiment_id: str, user_id: str, start_time: int, tags: Sequence[RunTag] | None, run_name: str | None
     ) -> Run:
@@ -251,6 +253,7 @@ class Runs(StoreBase):
         """
         self._run(run_id)
         self.docs.delete_where(METRICS, term("run_id", run_id), "id")
+        self._forget_run_of_models(run_id)
         self.docs.delete(RUNS, run_id)
         self._writer.forget(run_id)
 
