@@ -33,6 +33,7 @@ REGISTERED_MODELS = Index(
         "latest": _KEPT,
     },
     derived=("name_term", "tag_tokens", "cut_tags"),
+    rebuild="mlflow_elasticsearch_registry.records:model_document",
 )
 MODEL_VERSIONS = Index(
     "model-versions",
@@ -51,6 +52,7 @@ MODEL_VERSIONS = Index(
         "tags": _KEPT,
     },
     derived=("name_term", "run_term", "source_term", "tag_tokens", "cut_tags"),
+    rebuild="mlflow_elasticsearch_registry.records:version_document",
 )
 WEBHOOKS = Index(
     "webhooks",

@@ -29,6 +29,8 @@ class Index:
         settings: further settings of the index.
         derived: properties that are computed from the rest at each write. They are indexed, and left out of the
             stored `_source`, which stays small to read.
+        rebuild: what computes the derived fields, as `module:function`: takes the stored source of a document and
+            returns the document. An upgrade that copies documents calls it.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Index:
     version: int = 1
     settings: Mapping[str, Any] = field(default_factory=dict)
     derived: tuple[str, ...] = ()
+    rebuild: str = ""
 
     def body(self, shards: int, replicas: str) -> dict[str, Any]:
         """Mappings and settings, as the API to create an index takes them."""
@@ -80,8 +83,8 @@ class Schema:
                 self._create(index)
             elif found > index.version:
                 raise self._newer(index, found)
-            elif found < index.version:
-                self.upgrade(index)
+            elif found < index.version and not self.extend(index):
+                raise self._older(index, found)
             self._known.add(index.name)
 
     def check(self, index: Index) -> bool:
@@ -102,10 +105,13 @@ class Schema:
         metas = [mapping["mappings"].get("_meta", {}) for mapping in answer.body.values()]
         return max(int(meta.get(_META, 0)) for meta in metas)
 
-    def upgrade(self, index: Index) -> None:
-        """Add what this version's mapping has more than the stored one."""
+    def extend(self, index: Index) -> bool:
+        """Add to the stored mapping what this version has more; False where it would have to change what is there."""
         path = f"/{self.alias(index)}/_mapping"
-        self.cluster.request("PUT", path, f"upgrade the mapping of {index.name}", index.mappings())
+        answer = self.cluster.request(
+            "PUT", path, f"extend the mapping of {index.name}", index.mappings(), accepted=(400,)
+        )
+        return answer.status == 200
 
     def forget(self, index: Index) -> None:
         """Look again at next use: the index was deleted behind our back."""
@@ -119,28 +125,49 @@ class Schema:
                 f"{settings.location}`, or leave MLFLOW_ELASTICSEARCH_CREATE at its default.",
                 "RESOURCE_DOES_NOT_EXIST",
             )
-        body = index.body(settings.shards, settings.replicas)
-        self._put_template(index, body)
-        alias = self.alias(index)
-        created = body | {"aliases": {alias: {"is_write_index": True}}}
-        path = f"/{alias}-v{index.version}"
-        # 400: resource_already_exists_exception, from whoever was faster.
-        answer = self.cluster.request("PUT", path, f"create the index {alias}", created, accepted=(400,))
-        if answer.status == 400 and self.stored_version(index) is None:
+        self.put_template(index)
+        self.create_at(index, f"{self.alias(index)}-v{index.version}", alias=True)
+        if self.stored_version(index) is None:
             raise mlflow_error(
-                f"Elasticsearch refused to create {alias}: {answer.body.get('error')}.", "INTERNAL_ERROR"
+                f"{self.alias(index)}-v{index.version} is there, and is not behind the alias {self.alias(index)}. "
+                "Delete it if it is left over, or give it the alias.",
+                "INVALID_STATE",
             )
 
-    def _put_template(self, index: Index, body: Mapping[str, Any]) -> None:
+    def create_at(self, index: Index, name: str, *, alias: bool = False) -> None:
+        """Create the index under a concrete name, unless somebody was faster."""
+        created = self._body(index)
+        if alias:
+            created["aliases"] = {self.alias(index): {"is_write_index": True}}
+        answer = self.cluster.request("PUT", f"/{name}", f"create the index {name}", created, accepted=(400,))
+        error = answer.body.get("error", {}) if answer.status == 400 else {}
+        if error and error.get("type") != "resource_already_exists_exception":
+            raise mlflow_error(
+                f"Elasticsearch refused to create {name}: {error.get('type')}: {error.get('reason')}.",
+                "INTERNAL_ERROR",
+            )
+
+    def put_template(self, index: Index) -> None:
         """A template, so that a restored index gets the same mapping; left out without the privilege to make one."""
         template = {
             "index_patterns": [f"{self.alias(index)}-v*"],
-            "template": dict(body),
+            "template": self._body(index),
             "priority": 200,
             "version": index.version,
         }
         path = f"/_index_template/{self.alias(index)}"
         self.cluster.request("PUT", path, f"create the template of {index.name}", template, accepted=(403,))
+
+    def _body(self, index: Index) -> dict[str, Any]:
+        settings = self.cluster.settings
+        return index.body(settings.shards, settings.replicas)
+
+    def _older(self, index: Index, found: int) -> Exception:
+        return mlflow_error(
+            f"The index {self.alias(index)} has schema {found}, and this package needs schema {index.version}. "
+            f"Stop the servers and run `mlflow-elasticsearch upgrade {self.cluster.settings.location}`.",
+            "INVALID_STATE",
+        )
 
     def _newer(self, index: Index, found: int) -> Exception:
         return mlflow_error(
