@@ -97,7 +97,8 @@ class Prefixes:
             if not hits:
                 return
             lines = [json.dumps({"delete": {"_index": hit["_index"], "_id": hit["_id"]}}) for hit in hits]
-            answer = self._request("POST", "/_bulk", "\n".join(lines) + "\n").json()
+            # The stores of this process do not know of these deletions, and would not refresh because of them.
+            answer = self._request("POST", "/_bulk?refresh=true", "\n".join(lines) + "\n").json()
             assert not answer["errors"], answer
             if len(hits) < _MOST:
                 return
