@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # modules of the tests' own, such as twins
 
 from mlflow_plugkit_testing.elasticsearch import shared_node
 from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
