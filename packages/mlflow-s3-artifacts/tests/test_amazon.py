@@ -16,13 +16,15 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import Source
 from mlflow_plugkit_testing.artifacts_base import listed
-from mlflow_plugkit_testing.server import fresh_database, plugin_env, run_cli
+from mlflow_plugkit_testing.server import MlflowServer, fresh_database, plugin_env, run_cli
 from mlflow_s3_artifacts.backend import S3Backend
+from mlflow_s3_artifacts.objects import CRC_METADATA
 from mlflow_s3_artifacts.planes import choose_backend
 from mlflow_s3_artifacts.plugin import artifact_repository
 from mlflow_s3_artifacts.settings import S3Settings
 
 PREFIX = "MLFLOW_S3_ARTIFACTS_"
+BUCKET = "plugkit"
 pytestmark = pytest.mark.usefixtures("aws_environment")
 
 
@@ -176,6 +178,18 @@ class TestTakingOverPlainS3:
         repository = artifact_repository(f"s3://plugkit/{tmp_path.name}")
         repository.log_artifact(str(tmp_path / "file"))
         assert [i.path for i in repository.list_artifacts()] == ["file"]
+
+    def test_a_server_takes_over_its_plain_s3_destination(self, weed: Any, tmp_path: Path) -> None:
+        """What the server stored carries the checksum that only this plugin writes."""
+        variables = {"MLFLOW_S3_ENDPOINT_URL": weed.url, "MLFLOW_S3_ARTIFACTS_TAKE_OVER_S3": "true"}
+        place = f"s3://{BUCKET}/{tmp_path.name}/served"
+        options = ["--serve-artifacts", "--artifacts-destination", place]
+        with MlflowServer(options, folder=tmp_path, env=plugin_env(env=weed.environment | variables)) as server:
+            url = f"{server.url}/api/2.0/mlflow-artifacts/artifacts/model/weights.bin"
+            assert requests.put(url, data=b"weights", timeout=60).status_code == 200
+            assert requests.get(url, timeout=60).content == b"weights"
+        stored = weed.client().head_object(Bucket=BUCKET, Key=f"{tmp_path.name}/served/model/weights.bin")
+        assert CRC_METADATA in stored["Metadata"], stored
 
 
 @pytest.mark.usefixtures("data_plane")
