@@ -81,21 +81,23 @@ def _add(batch: Batch, span: Any, stored: dict[str, Any], content: str) -> None:
     if end is not None:
         batch.end_ms = max(batch.end_ms or 0, end // 1_000_000)
     batch.spans[span.span_id] = (span.span_id, parent, kind, usage or None, cost or None)
-    batch.documents[span.span_id] = span_document({
-        "trace_id": span.trace_id,
-        "span_id": span.span_id,
-        "parent_id": parent,
-        "name": kind[2],
-        "type": kind[0],
-        "status": status,
-        "start_ns": start,
-        "start_ms": start // 1_000_000,
-        "latency_ms": None if end is None else (end - start) // 1_000_000,
-        **{name: finite(cost.get(name)) for name in keys.COST_KEYS},
-        "model_name": _dimension(attributes.get(keys.SPAN_MODEL)),
-        "model_provider": _dimension(attributes.get(keys.SPAN_PROVIDER)),
-        "content": content,
-    })
+    batch.documents[span.span_id] = span_document(
+        {
+            "trace_id": span.trace_id,
+            "span_id": span.span_id,
+            "parent_id": parent,
+            "name": kind[2],
+            "type": kind[0],
+            "status": status,
+            "start_ns": start,
+            "start_ms": start // 1_000_000,
+            "latency_ms": None if end is None else (end - start) // 1_000_000,
+            **{name: finite(cost.get(name)) for name in keys.COST_KEYS},
+            "model_name": _dimension(attributes.get(keys.SPAN_MODEL)),
+            "model_provider": _dimension(attributes.get(keys.SPAN_PROVIDER)),
+            "content": content,
+        }
+    )
     _add_context(batch, span, attributes)
     if parent is None:
         batch.root = stored
@@ -123,7 +125,7 @@ def _add_context(batch: Batch, span: Any, attributes: Mapping[str, Any]) -> None
 
 def _resource_tags(attributes: Mapping[str, Any]) -> dict[str, str]:
     """What OpenTelemetry says about the process, as tags; nothing about itself, no tags of MLflow's own."""
-    tags = {}
+    tags: dict[str, str] = {}
     for key, value in attributes.items():
         if not key.startswith(("telemetry.sdk.", "mlflow.")):
             tags |= _valid_tag(key, value if isinstance(value, str) else json.dumps(value, default=str))
@@ -132,7 +134,7 @@ def _resource_tags(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 def _trace_tags(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Tags of the trace that the root span carries over OTLP."""
-    tags = {}
+    tags: dict[str, str] = {}
     for key, value in attributes.items():
         if key.startswith(keys.SPAN_TRACE_TAG):
             tags |= _valid_tag(key[len(keys.SPAN_TRACE_TAG) :], str(_text(value)))

@@ -22,6 +22,7 @@ from mlflow_elasticsearch_tracking.scorers import Scorers
 from mlflow_elasticsearch_tracking.spans import Spans
 from mlflow_elasticsearch_tracking.trace_metrics import TraceMetrics
 from mlflow_elasticsearch_tracking.trace_search import TraceSearch
+from mlflow_elasticsearch_tracking.trace_sessions import TraceSessions
 from mlflow_elasticsearch_tracking.traces import Traces
 from mlflow_elasticsearch_tracking.unsupported import Unsupported
 from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings
@@ -39,6 +40,7 @@ class ElasticsearchTrackingStore(
     Assessments,
     TraceSearch,
     TraceMetrics,
+    TraceSessions,
     EvaluationDatasets,
     Scorers,
     Labelling,

@@ -238,4 +238,3 @@ def _sort_field(kind: str, key: str) -> tuple[str, str | None]:
     if SearchTraceUtils.is_tag(kind, "="):
         return ("name", None) if key == keys.TRACE_NAME else (f"tags.{field_key(key)}", "keyword")
     raise mlflow_error(f"Invalid identifier type '{kind}'")
-

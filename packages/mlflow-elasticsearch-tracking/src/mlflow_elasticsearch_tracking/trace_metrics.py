@@ -1,9 +1,257 @@
-"""Figures over traces."""
+"""Figures over traces, spans and assessments: counted and summed up in Elasticsearch, exact, percentiles included.
+
+Percentiles come from the distinct values and how often each occurs, not from Elasticsearch's estimate. Assessments are
+few and lie in their traces' documents: they are counted here.
+"""
 
 from __future__ import annotations
 
-from mlflow_elasticsearch_tracking.trace_base import TraceBase
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.store.entities.paged_list import PagedList
+from mlflow.utils import search_utils
+
+from mlflow_elasticsearch_tracking import trace_keys as keys
+from mlflow_elasticsearch_tracking.assessment_documents import aggregate
+from mlflow_elasticsearch_tracking.indices_traces import SPANS, TRACES
+from mlflow_elasticsearch_tracking.metric_groups import TIME_BUCKET, Group, GroupKey, data_points
+from mlflow_elasticsearch_tracking.metric_rules import DIMENSIONS, Metric, checked
+from mlflow_elasticsearch_tracking.trace_base import TraceBase, experiment_number
+from mlflow_elasticsearch_tracking.trace_clauses import value_clause
+from mlflow_elasticsearch_tracking.trace_filters import columns_query
+from mlflow_plugkit.errors import mlflow_error
+from mlflow_plugkit_elasticsearch.documents import Source
+from mlflow_plugkit_elasticsearch.encode import bounded
+from mlflow_plugkit_elasticsearch.queries import Query, all_of, any_of, between, exists, term, terms
+from mlflow_plugkit_elasticsearch.schema import Index
+
+MOST_POINTS = 1_000
+#: Groups of one answer, below Elasticsearch's `search.max_buckets`.
+GROUPS = 10_000
+#: Traces that one search for spans names.
+TRACES_AT_ONCE = 10_000
+_INT64 = 2**63
+_SPAN_TIMES = ("input_cost", "output_cost", "total_cost")
+
+
+@dataclass
+class Asked:
+    """One question.
+
+    Attributes:
+        view: TRACES, SPANS or ASSESSMENTS.
+        name: the metric.
+        metric: what it is.
+        aggregations: MLflow's `MetricAggregation`s.
+        dimensions: names to group by.
+        interval_ms: the width of a time bucket, 0 for none.
+        most: how many points to return.
+    """
+
+    view: str
+    name: str
+    metric: Metric
+    aggregations: Sequence[Any]
+    dimensions: Sequence[str]
+    interval_ms: int
+    most: int
+
+    @property
+    def names(self) -> list[str]:
+        """The parts of a group's key."""
+        return [*([TIME_BUCKET] if self.interval_ms else []), *self.dimensions]
+
+    @property
+    def by_value(self) -> bool:
+        """Whether single values are needed: for percentiles, and to count distinct sessions."""
+        kinds = {a.aggregation_type.value for a in self.aggregations}
+        return "PERCENTILE" in kinds or self.name == "session_count"
 
 
 class TraceMetrics(TraceBase):
-    """Aggregated metrics of traces, sessions and correlations."""
+    """Aggregated metrics of traces, spans and assessments."""
+
+    def query_trace_metrics(
+        self,
+        experiment_ids: list[str],
+        view_type: Any,
+        metric_name: str,
+        aggregations: list[Any],
+        dimensions: list[str] | None = None,
+        filters: list[str] | None = None,
+        time_interval_seconds: int | None = None,
+        start_time_ms: int | None = None,
+        end_time_ms: int | None = None,
+        max_results: int = MOST_POINTS,
+        page_token: str | None = None,
+    ) -> Any:
+        """Figures of a metric by time and dimensions, in the order of the groups; `page_token` is not looked at.
+
+        Times of traces count by their start, of span costs by the span's, of other figures of spans and of
+        assessments by their trace's.
+
+        Raises:
+            MlflowException: `INVALID_PARAMETER_VALUE` for what cannot be asked.
+        """
+        view = str(getattr(view_type, "value", view_type))
+        metric = checked(view, metric_name, aggregations, dimensions or ())
+        if time_interval_seconds and (start_time_ms is None or end_time_ms is None):
+            raise mlflow_error("start_time_ms and end_time_ms are required if time_interval_seconds is set")
+        interval = (time_interval_seconds or 0) * 1000
+        asked = Asked(view, metric_name, metric, aggregations, dimensions or (), interval, max_results)
+        scope = terms("experiment_id", [experiment_number(each) for each in experiment_ids])
+        on_traces, on_parts = _filters(filters, view)
+        own_time = "start_ms" if metric_name in _SPAN_TIMES else None
+        within = _within(own_time or "timestamp_ms", start_time_ms, end_time_ms)
+        if view == "TRACES":
+            groups = self._grouped(TRACES, asked, [all_of([scope, *on_traces, *within])])
+        elif view == "SPANS":
+            on_spans = [scope, *(_span_query(part) for part in on_parts)]
+            if own_time:
+                on_spans += within
+            else:
+                on_traces = [*on_traces, *within]
+            groups = self._grouped(SPANS, asked, self._span_queries(scope, on_traces, on_spans))
+        else:
+            groups = self._assessed(asked, all_of([scope, *on_traces, *within]), on_parts)
+        if not asked.names:
+            groups.setdefault((), Group())
+        return PagedList(data_points(groups, asked.names, metric_name, aggregations, max_results), None)
+
+    def _span_queries(self, scope: Query, on_traces: Sequence[Query], on_spans: Sequence[Query]) -> Iterable[Query]:
+        """Queries for the spans that count; several where conditions are on their traces."""
+        if not on_traces:
+            yield all_of(on_spans)
+            return
+        ids: list[str] = []
+        for hit in self.docs.scan(TRACES, all_of([scope, *on_traces]), "trace_id", source=False):
+            ids.append(hit.sort[0])
+            if len(ids) == TRACES_AT_ONCE:
+                yield all_of([terms("trace_id", ids), *on_spans])
+                ids = []
+        if ids:
+            yield all_of([terms("trace_id", ids), *on_spans])
+
+    def _grouped(self, index: Index, asked: Asked, queries: Iterable[Query]) -> dict[GroupKey, Group]:
+        groups: dict[GroupKey, Group] = {}
+        for query in queries:
+            whole = all_of([query, exists(asked.metric.field)]) if asked.metric.field else query
+            sources = _group_sources(index, asked)
+            if not sources:
+                body = {"query": whole, "size": 0, "track_total_hits": True, "aggs": _figures(asked)}
+                answer = self.docs.search(index, body)
+                found = answer.get("aggregations", {})
+                _add(groups.setdefault((), Group()), asked, found, answer["hits"]["total"]["value"])
+                continue
+            for bucket in self._buckets(index, asked, whole, sources):
+                key = tuple(bucket["key"][name] for name in asked.names)
+                group = groups.setdefault(key, Group())
+                if asked.name == "session_count":
+                    group.count += 1
+                elif asked.by_value:
+                    group.add(bucket["key"]["value"], bucket["doc_count"])
+                else:
+                    _add(group, asked, bucket, bucket["doc_count"])
+        return groups
+
+    def _buckets(self, index: Index, asked: Asked, query: Query, sources: Sequence[Any]) -> Iterator[Any]:
+        composite: dict[str, Any] = {"size": GROUPS, "sources": list(sources)}
+        while True:
+            groups = {"composite": composite, "aggs": {} if asked.by_value else _figures(asked)}
+            body = {"query": query, "size": 0, "aggs": {"groups": groups}}
+            answer = self.docs.search(index, body, fresh="after" not in composite)
+            found = answer.get("aggregations", {}).get("groups", {})
+            yield from found.get("buckets", ())
+            if len(found.get("buckets", ())) < GROUPS:
+                return
+            composite["after"] = found["after_key"]
+
+    def _assessed(self, asked: Asked, query: Query, parts: Sequence[Any]) -> dict[GroupKey, Group]:
+        groups: dict[GroupKey, Group] = {}
+        wanted = all_of([query, exists("assessment_tokens")])
+        for hit in self.docs.scan(TRACES, wanted, "trace_id", source=["a", "timestamp_ms"], size=1_000):
+            bucket = [hit.source["timestamp_ms"] // asked.interval_ms * asked.interval_ms] if asked.interval_ms else []
+            for row in hit.source.get("a", ()):
+                if not row["valid"] or not all(row[part.entity] == part.value for part in parts):
+                    continue
+                key = (*bucket, *(row[DIMENSIONS[name]] for name in asked.dimensions))
+                if asked.metric.field is None:
+                    groups.setdefault(key, Group()).count += 1
+                    continue
+                number = aggregate(json.loads(row["value"]))
+                if number is not None:
+                    groups.setdefault(key, Group()).add(number[0])
+        return groups
+
+
+def _group_sources(index: Index, asked: Asked) -> list[Any]:
+    """The parts of a group's key for Elasticsearch, and the value where single values are needed."""
+    sources: list[Any] = []
+    if asked.interval_ms:
+        time = "timestamp_ms" if index is TRACES else "start_ms"
+        sources.append({TIME_BUCKET: {"histogram": {"field": time, "interval": asked.interval_ms}}})
+    sources += [{name: {"terms": {"field": DIMENSIONS[name]}}} for name in asked.dimensions]
+    if asked.by_value:
+        sources.append({"value": {"terms": {"field": asked.metric.field}}})
+    return sources
+
+
+def _figures(asked: Asked) -> Source:
+    field = asked.metric.field
+    return {"value": {"stats": {"field": field}}} if field else {}
+
+
+def _add(group: Group, asked: Asked, found: Source, documents: int) -> None:
+    if asked.metric.field is None:
+        group.count += documents
+        return
+    stats = found.get("value", {"count": 0})
+    if stats["count"]:
+        group.add_summary(stats["count"], stats["sum"], stats["min"], stats["max"])
+
+
+def _filters(filters: Sequence[str] | None, view: str) -> tuple[list[Query], list[Any]]:
+    """Conditions on the traces, as queries, and on spans or assessments, as MLflow parsed them."""
+    on_traces, on_parts = [], []
+    parse: Callable[[str], Any] = search_utils.SearchTraceMetricsUtils.parse_search_filter
+    for text in filters or ():
+        part = parse(text)
+        if part.view_type == "trace":
+            on_traces.append(_trace_query(part))
+        elif part.view_type.upper() + "S" != view:
+            raise mlflow_error(f"Filtering by {part.view_type} is not supported for the view type {view}.")
+        else:
+            on_parts.append(part)
+    return on_traces, on_parts
+
+
+def _trace_query(part: Any) -> Query:
+    if part.entity == "status":
+        return term("status", part.value)
+    if part.entity == "tag":
+        if part.key == keys.TRACE_NAME:
+            return term("name", part.value)
+        return value_clause("tag", part.key, "=", part.value)[0]
+    if part.key == keys.SESSION:
+        return term("session_id", part.value)
+    if part.key in keys.COLUMNS:
+        return columns_query(part.key, "=", part.value)
+    query = value_clause("metadata", part.key, "=", part.value)[0]
+    return any_of([query, term("runs", part.value)]) if part.key == keys.SOURCE_RUN else query
+
+
+def _span_query(part: Any) -> Query:
+    return term(part.entity, bounded(part.value))
+
+
+def _within(field: str, start_ms: int | None, end_ms: int | None) -> list[Query]:
+    """The inclusive range; bounds beyond 64 bits bound nothing or everything."""
+    bounds: dict[str, Any] = {}
+    if start_ms is not None:
+        bounds["gte"] = min(max(start_ms, -_INT64), _INT64 - 1)
+    if end_ms is not None:
+        bounds["lte"] = min(max(end_ms, -_INT64), _INT64 - 1)
+    return [between(field, **bounds)] if bounds else []

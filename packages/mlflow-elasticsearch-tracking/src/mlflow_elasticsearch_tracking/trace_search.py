@@ -231,4 +231,3 @@ def _check_page_size(max_results: Any) -> None:
             f"Invalid value {max_results} for parameter 'max_results' supplied. It must be at most "
             f"{SEARCH_MAX_RESULTS_THRESHOLD}"
         )
-

@@ -158,4 +158,3 @@ def _attribute(name: str, comparator: str, value: Any) -> tuple[Query, Callable[
 
 def _escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?\\" else c for c in text)
-

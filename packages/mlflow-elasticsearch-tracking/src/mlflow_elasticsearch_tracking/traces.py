@@ -50,7 +50,7 @@ class Traces(TraceBase):
                 experiment; `INVALID_STATE` for a trace whose spans are elsewhere.
         """
         checked_name(trace_info.tags.get(keys.TRACE_NAME))
-        experiment = self._active_experiment(trace_info.experiment_id)
+        experiment = self._active_experiment(str(trace_info.experiment_id))
         given = _given(trace_info, experiment)
         try:
             source = self.docs.create(TRACES, trace_key(trace_info.trace_id), trace_document(given)).source
