@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
-from mlflow_elasticsearch_registry.indices import INDICES
-from mlflow_elasticsearch_registry.store import ElasticsearchRegistryStore
-from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings
 from mlflow_plugkit_testing.elasticsearch import shared_node
+from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
+from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_registry_store
 
 
 @pytest.fixture(scope="session")
@@ -22,36 +19,41 @@ def node_url() -> Iterator[str]:
         yield node.url
 
 
-@pytest.fixture
-def fresh_uri(node_url: str) -> Iterator[Callable[[], str]]:
-    """Make store URIs, each with a prefix of its own; their indices are removed at the end."""
-    made: list[str] = []
+@pytest.fixture(scope="session")
+def prefixes(node_url: str) -> Iterator[Prefixes]:
+    """Fresh prefixes on that node; all of them are deleted at the end."""
+    with Prefixes(node_url).cleared() as prefixes:
+        yield prefixes
 
-    def fresh() -> str:
-        made.append(f"elasticsearch+http://{urlsplit(node_url).netloc}/r-{uuid.uuid4().hex[:12]}")
+
+@pytest.fixture
+def new_store(prefixes: Prefixes) -> Iterator[Callable[..., Any]]:
+    """Make stores: on a fresh prefix, or on the URI that is given."""
+    from mlflow_elasticsearch_registry.store import ElasticsearchRegistryStore
+
+    made: list[Any] = []
+
+    def make(uri: str | None = None) -> Any:
+        uri = uri or prefixes.fresh_uri()
+        made.append(ElasticsearchRegistryStore(uri))
+        made[-1].uri = uri
+        prefixes.opened(uri, made[-1])
         return made[-1]
 
-    yield fresh
-    for uri in made:
-        remove(uri)
+    yield make
+    for store in made:
+        prefixes.closed(store)
 
 
 @pytest.fixture
-def uri(fresh_uri: Callable[[], str]) -> str:
-    """A store URI with a prefix of its own."""
-    return fresh_uri()
+def store(new_store: Callable[..., Any]) -> Any:
+    """An empty registry; its URI is `store.uri`."""
+    return new_store()
 
 
 @pytest.fixture
-def store(uri: str) -> Any:
-    """An empty registry."""
-    return ElasticsearchRegistryStore(uri)
-
-
-def remove(uri: str) -> None:
-    """Delete the indices of a store URI, and their templates."""
-    docs = Documents.of(ElasticsearchSettings.from_uri(uri))
-    for index in INDICES:
-        alias = docs.schema.alias(index)
-        docs.cluster.request("DELETE", f"/{alias}-v{index.version}", "remove a test's index", accepted=(404,))
-        docs.cluster.request("DELETE", f"/_index_template/{alias}", "remove a test's template", accepted=(404,))
+def own() -> Iterator[Any]:
+    """MLflow's own registry on a fresh SQLite file, to compare with."""
+    own = sqlite_registry_store()
+    yield own
+    dispose(own)

@@ -1,11 +1,13 @@
-"""The store keeps the rules of MLflow's model registry stores; the package those of plugins."""
+"""The store keeps the rules of MLflow's model registry stores, on a real node; the package those of plugins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
 from mlflow_plugkit_testing.registry import ModelRegistryStoreConformance
 from mlflow_plugkit_testing.wheels import PackagingConformance
 
@@ -13,9 +15,24 @@ from mlflow_plugkit_testing.wheels import PackagingConformance
 class TestModelRegistryStore(ModelRegistryStoreConformance):
     secret_uri = ("elasticsearch://user:Geheim-4711@127.0.0.1:9200/x", "Geheim-4711")
 
+    @pytest.fixture(autouse=True)
+    def _prefixes(self, prefixes: Prefixes) -> None:
+        self._pool = prefixes
+
     @pytest.fixture
-    def store_uri_factory(self, fresh_uri: Callable[[], str]) -> Callable[[], str]:
-        return fresh_uri
+    def store_uri_factory(self, prefixes: Prefixes) -> Callable[[], str]:
+        """Give each store a prefix without documents."""
+        return prefixes.fresh_uri
+
+    def make_store(self, uri: str, tracking_uri: str | None) -> Any:
+        """Note who uses a prefix."""
+        store = super().make_store(uri, tracking_uri)
+        self._pool.opened(uri, store)
+        return store
+
+    def close_store(self, store: Any) -> None:
+        """Set the prefix free."""
+        self._pool.closed(store)
 
 
 class TestPackaging(PackagingConformance):
