@@ -89,8 +89,9 @@ class ModelSearch(ModelMetrics):
         size = max_results or SEARCH_LOGGED_MODEL_MAX_RESULTS_DEFAULT
         if size < 0:
             raise mlflow_error(f"Invalid value {max_results} for 'max_results': it must be a positive integer.")
+        # MLflow's SQL store makes its token for None where it was asked with "", and then refuses it: so do we.
+        after = decode_token(page_token, ids, filter_string, order_by)
         asked = (ids, filter_string or None, order_by or None)
-        after = decode_token(page_token, *asked)
         wanted = conjunction(
             [
                 Clause(terms("experiment_id", ids)),
