@@ -32,7 +32,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from mlflow_plugkit_testing.elasticsearch_jars import FetchError, MissingError, exact_version, installation, missing
+from mlflow_plugkit_testing.elasticsearch_jars import (
+    FetchError,
+    Installation,
+    MissingError,
+    exact_version,
+    installation,
+    missing,
+)
 from mlflow_plugkit_testing.elasticsearch_node import Node, NodeError
 
 __all__ = ["Cluster", "Node", "NodeError", "elasticsearch_node", "missing", "shared_node"]
@@ -80,6 +87,8 @@ def elasticsearch_node(
     *,
     heap: str = "1g",
     settings: Mapping[str, str] | None = None,
+    secured: bool = False,
+    tls: bool = False,
 ) -> Iterator[Node]:
     """A node for the length of the block, of this process alone.
 
@@ -89,14 +98,17 @@ def elasticsearch_node(
         port: the HTTP port; a free one if left out.
         heap: the JVM's `-Xmx`.
         settings: further settings of Elasticsearch.
+        secured: the whole distribution with security on, of the newest release that can be had as one, instead of
+            the newest jars. `node.credentials` lets in, and API keys can be made.
+        tls: HTTPS, for a secured node; `node.ca_file` is the certificate to trust.
 
     Raises:
         MissingError: Java or Maven is not installed.
         NodeError: it did not start.
     """
-    found = installation(version)
+    found = installation(version, secured=secured)
     home = (folder or Path(tempfile.mkdtemp(prefix="plugkit-elasticsearch-"))).resolve()
-    node = Node(found, home, port, heap=heap, settings=settings, remove=None if folder else home)
+    node = Node(found, home, port, heap=heap, settings=settings, remove=None if folder else home, tls=tls)
     try:
         yield node.start()
     finally:
@@ -108,7 +120,7 @@ def elasticsearch_node(
 
 
 @contextmanager
-def shared_node(version: str | None = None) -> Iterator[Node | Cluster]:
+def shared_node(version: str | None = None, *, secured: bool = False) -> Iterator[Node | Cluster]:
     """The Elasticsearch of this test run, for a fixture of scope `session`.
 
     All workers of pytest-xdist get the same node of a version; it ends with the run, however that ends. A test makes
@@ -117,14 +129,15 @@ def shared_node(version: str | None = None) -> Iterator[Node | Cluster]:
 
     Args:
         version: as in `elasticsearch_node`.
+        secured: as in `elasticsearch_node`.
     """
     if os.environ.get(CLUSTER_VARIABLE):
         yield _cluster(os.environ, version)
         return
-    if reason := missing(version):
+    if reason := missing(version, secured=secured):
         pytest.skip(reason)
-    found = installation(version)
-    folder, owner = _run_folder(found.version)
+    found = installation(version, secured=secured)
+    folder, owner = _run_folder(found)
     node = Node(found, folder / "node", owner=owner, remove=folder)
     with _in_use(node, folder, ends_here=owner == os.getpid()):
         yield node
@@ -150,7 +163,7 @@ def _in_use(node: Node, folder: Path, *, ends_here: bool) -> Iterator[None]:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_folder(version: str) -> tuple[Path, int]:
+def _run_folder(found: Installation) -> tuple[Path, int]:
     """Where the node of this test run lives, and the pid of the process that the run ends with.
 
     A worker of pytest-xdist is a child of the process that leads the run.
@@ -160,7 +173,7 @@ def _run_folder(version: str) -> tuple[Path, int]:
     run = os.environ["PYTEST_XDIST_TESTRUNUID"] if is_worker else _OWN_RUN
     parent = Path(tempfile.gettempdir(), f"plugkit-elasticsearch-{getpass.getuser()}").resolve()
     parent.mkdir(mode=0o700, exist_ok=True)  # another user's is none of ours: the name holds the user
-    return parent / f"{version}-{run}", owner
+    return parent / f"{found.version}-{'secured' if found.secured else 'plain'}-{run}", owner
 
 
 def _cluster(environment: Mapping[str, str], version: str | None) -> Cluster:
@@ -185,13 +198,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="the HTTP port; a free one by default")
     parser.add_argument("--folder", type=Path, help="keep the data there; by default it is removed at the end")
     parser.add_argument("--heap", default="1g", help="the most memory for Java's heap; 1g by default")
+    parser.add_argument("--secured", action="store_true", help="the whole distribution, with security and a password")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _tell(f"Elasticsearch {exact_version(given.version)} is starting ...")
-        with elasticsearch_node(given.version, given.folder, given.port, heap=given.heap) as node:
+        _tell(f"Elasticsearch {exact_version(given.version, secured=given.secured)} is starting ...")
+        options = {"heap": given.heap, "secured": given.secured}
+        with elasticsearch_node(given.version, given.folder, given.port, **options) as node:
             sys.stdout.write(f"{node.url}\n")
             sys.stdout.flush()
+            if node.credentials:
+                _tell("User {}, password {}".format(*node.credentials))
             _tell("Ctrl-C ends it.")
             while node.is_running:
                 time.sleep(0.5)

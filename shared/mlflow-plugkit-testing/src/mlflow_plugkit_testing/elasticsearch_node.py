@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import requests
 
+from mlflow_plugkit_testing import elasticsearch_distribution as distribution
 from mlflow_plugkit_testing.elasticsearch_jars import Installation
 from mlflow_plugkit_testing.server import LOOPBACK, free_port
 
@@ -48,6 +50,7 @@ class Node:
         heap: the JVM's `-Xmx`.
         settings: further settings of Elasticsearch; they win.
         remove: the folder that the node removes when its owner has gone: its own, or one around it.
+        tls: whether a secured node speaks HTTPS, with a certificate of its own authority (`ca_file`).
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class Node:
         heap: str = "1g",
         settings: Mapping[str, str] | None = None,
         remove: Path | None = None,
+        tls: bool = False,
     ) -> None:
         self.installation, self.folder, self.heap, self.remove = installation, folder, heap, remove
         self.settings = dict(settings or {})
+        self.tls = tls
         self._owner = owner or os.getpid()
         self._wanted_port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,8 +79,8 @@ class Node:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:<port>`."""
-        return f"http://{LOOPBACK}:{self.port}"
+        """`http://127.0.0.1:<port>`, or `https`."""
+        return f"{'https' if self.tls else 'http'}://{LOOPBACK}:{self.port}"
 
     @property
     def port(self) -> int:
@@ -87,9 +92,23 @@ class Node:
         return self._state()["pid"]
 
     @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password of a superuser; None of a node without security."""
+        if not self.installation.secured:
+            return None
+        return distribution.USER, (self.folder / "password").read_text()
+
+    @property
     def headers(self) -> dict[str, str]:
-        """What a request must carry to be let in: nothing."""
-        return {}
+        """What a request must carry to be let in: nothing, or the superuser's Authorization header."""
+        if self.credentials is None:
+            return {}
+        return {"Authorization": "Basic " + base64.b64encode(":".join(self.credentials).encode()).decode()}
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate of the authority that signed the node's; None without TLS."""
+        return self.folder / "ca.pem" if self.tls else None
 
     @property
     def is_running(self) -> bool:
@@ -143,11 +162,11 @@ class Node:
         for name in ("config", "plugins", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "config" / "log4j2.properties").write_text(LOGGING)
-        modules = self.folder / "modules"
-        if modules.is_symlink():
-            modules.unlink()
-        if not modules.exists():
-            modules.symlink_to(self.installation.modules, target_is_directory=True)
+        if self.installation.secured:
+            distribution.write_user(self.folder)
+        for name, target in (("lib", self.installation.libraries), ("modules", self.installation.modules)):
+            (self.folder / name).unlink(missing_ok=True)  # another version's, of a folder that is kept
+            (self.folder / name).symlink_to(target, target_is_directory=True)
 
     def _spawn(self, port: int) -> str | None:
         """Start the process; None once it is ready, else what went wrong."""
@@ -168,6 +187,11 @@ class Node:
         if java.java_version >= 22:
             options += ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
         options += [f"-Djava.io.tmpdir={self.folder / 'tmp'}", f"-Des.path.home={self.folder}"]
+        options += [f"-Dlog4j2.configurationFile={self.folder / 'config' / 'log4j2.properties'}"]
+        if java.secured:  # see SpacelessBreaks
+            options += ["-Djava.locale.providers=SPI,CLDR"]
+        else:  # the jars are without it, and its absence would take zstd, thus best_compression, along
+            options += ["-Dorg.elasticsearch.nativeaccess.enableVectorLibrary=false"]
         classes = os.pathsep.join([str(java.classes), str(java.libraries / "*")])
         settings = {
             "cluster.name": cluster,
@@ -181,7 +205,12 @@ class Node:
             "action.auto_create_index": "false",
             # Each test makes its own indices.
             "cluster.max_shards_per_node": "10000",
-        } | self.settings
+        }
+        if java.secured:
+            settings |= distribution.SETTINGS
+        if self.tls:
+            settings |= distribution.write_certificate(self.folder)
+        settings |= self.settings
         main = ["StartNode", str(self.folder), str(self._owner), str(self.remove or "")]
         return [str(java.java), *options, "-cp", classes, *main, *(f"{k}={v}" for k, v in settings.items())]
 
@@ -201,7 +230,13 @@ class Node:
         """Whether our own node, and not another that took the port, has every primary shard."""
         health = f"{self.url}/_cluster/health"
         try:
-            answer = requests.get(health, params={"wait_for_status": "yellow", "timeout": "5s"}, timeout=15)
+            answer = requests.get(
+                health,
+                params={"wait_for_status": "yellow", "timeout": "5s"},
+                headers=self.headers,
+                verify=str(self.ca_file) if self.ca_file else True,
+                timeout=15,
+            )
             return answer.status_code == 200 and answer.json()["cluster_name"] == cluster
         except (requests.RequestException, ValueError, KeyError):
             return False
