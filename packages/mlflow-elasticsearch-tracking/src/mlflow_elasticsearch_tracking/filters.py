@@ -16,7 +16,7 @@ from mlflow.utils.search_utils import SearchExperimentsUtils, SearchUtils
 
 from mlflow_elasticsearch_tracking.clauses import number
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, point, points, token, token_prefix
+from mlflow_plugkit_elasticsearch.encode import SEPARATOR, key_token, point, points, token, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 from mlflow_plugkit_elasticsearch.queries import (
     MATCH_ALL,
@@ -100,7 +100,7 @@ def text_clause(field: str, comparator: str, value: Any, read: Read) -> Clause:
     raise unknown_comparator(comparator, field)
 
 
-def key_clause(field: str, comparator: str, key: str, value: Any, read: Read) -> Clause:
+def key_clause(field: str, comparator: str, key: str, value: Any, read: Read, *, bare_keys: bool = False) -> Clause:
     """A comparison of the value of one key in a field of `encode.token`s, of which a document has one for each key.
 
     Args:
@@ -109,9 +109,10 @@ def key_clause(field: str, comparator: str, key: str, value: Any, read: Read) ->
         key: the key.
         value: a text.
         read: the value of the key in a document's source.
+        bare_keys: whether the field holds each key alone, too, which is far cheaper to ask for than any value of it.
     """
+    present = term(field, key_token(key)) if bare_keys else has_key(field, key)
     if comparator in _NULL:
-        present = has_key(field, key)
         return Clause(none_of([present]) if comparator == "IS NULL" else present)
     if comparator in ("LIKE", "ILIKE"):
         pattern = Like(_text(value), ignore_case=comparator == "ILIKE")
@@ -120,7 +121,7 @@ def key_clause(field: str, comparator: str, key: str, value: Any, read: Read) ->
     if comparator == "=":
         return Clause(equal)
     if comparator == "!=":
-        return Clause(all_of([has_key(field, key), none_of([equal])]))
+        return Clause(all_of([present, none_of([equal])]))
     raise unknown_comparator(comparator, key)
 
 
@@ -217,16 +218,16 @@ def _run_clause(parsed: Mapping[str, Any]) -> Clause:
     key = SearchUtils.translate_key_alias(parsed["key"])
     if SearchUtils.is_string_attribute(kind, key, comparator):
         if key == "run_name":
-            return key_clause("tag_tokens", comparator, RUN_NAME_TAG, value, _entry("t", RUN_NAME_TAG))
+            return key_clause("tag_tokens", comparator, RUN_NAME_TAG, value, _entry("t", RUN_NAME_TAG), bare_keys=True)
         return text_clause(key, comparator, value, lambda source: source.get(key))
     if SearchUtils.is_numeric_attribute(kind, key, comparator):
         return _number_clause(key, comparator, value)
     if SearchUtils.is_metric(kind, comparator):
         return metric_clause("metric_points", comparator, key, float(value))
     if SearchUtils.is_param(kind, comparator):
-        return key_clause("param_tokens", comparator, key, value, _entry("p", key))
+        return key_clause("param_tokens", comparator, key, value, _entry("p", key), bare_keys=True)
     if SearchUtils.is_tag(kind, comparator):
-        return key_clause("tag_tokens", comparator, key, value, _entry("t", key))
+        return key_clause("tag_tokens", comparator, key, value, _entry("t", key), bare_keys=True)
     if SearchUtils.is_dataset(kind, comparator):
         return any_clause("dataset_tokens", comparator, key, value, _datasets(key))
     raise mlflow_error(f"Invalid search expression type '{kind}'")
@@ -262,7 +263,7 @@ def _experiment_clause(parsed: Mapping[str, Any]) -> Clause:
     if kind == "tag":
         if comparator not in ("=", "!=", "LIKE", "ILIKE", *_NULL):
             raise unknown_comparator(comparator, key)
-        return key_clause("tag_tokens", comparator, key, value, _entry("t", key))
+        return key_clause("tag_tokens", comparator, key, value, _entry("t", key), bare_keys=True)
     if key == "experiment_id":
         return _experiment_id_clause(comparator, value)
     if key == "name":

@@ -22,7 +22,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow_elasticsearch_tracking.run_links import dataset_tokens, linked_models
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.documents import Source
-from mlflow_plugkit_elasticsearch.encode import field_key, point, sortable_float, token
+from mlflow_plugkit_elasticsearch.encode import field_key, key_token, point, sortable_float, token
 
 #: MLflow's own limit of a key's length; what is longer came in unchecked and is kept, not searchable.
 _LONGEST_KEY = 250
@@ -78,11 +78,11 @@ def run_document(source: Source) -> Source:
 
 
 def text_fields(kind: str, entries: Mapping[str, str | None]) -> Source:
-    """Columns to sort by (`<kind>s`) and tokens to search (`<kind>_tokens`) of params or tags."""
+    """Columns to sort by (`<kind>s`) and tokens to search (`<kind>_tokens`, bare keys too) of params or tags."""
     known = {key: value for key, value in entries.items() if value is not None and len(key) <= _LONGEST_KEY}
     return {
         f"{kind}s": {_field_key(key): value[:_LONGEST_COLUMN] for key, value in known.items()},
-        f"{kind}_tokens": [token(key, value) for key, value in known.items()],
+        f"{kind}_tokens": [*map(key_token, known), *(token(key, value) for key, value in known.items())],
     }
 
 

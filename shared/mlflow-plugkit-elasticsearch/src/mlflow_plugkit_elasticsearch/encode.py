@@ -97,9 +97,17 @@ def token(key: str, value: str) -> str:
 
 
 def token_prefix(key: str) -> str:
-    """How the tokens of a key begin. Of a key beyond 250 bytes it is the digest: Lucene refuses prefixes of 1,000."""
+    """How the tokens of a key begin."""
+    return key_token(key) + SEPARATOR
+
+
+def key_token(key: str) -> str:
+    """The key alone as a term, which beside its `token` answers whether the key is there at all.
+
+    Of a key beyond 250 bytes it is the digest: Lucene refuses prefixes of 1,000.
+    """
     raw = key.encode()
-    return (key if len(raw) <= _LONGEST_KEY else hashlib.sha256(raw).hexdigest()) + SEPARATOR
+    return key if len(raw) <= _LONGEST_KEY else hashlib.sha256(raw).hexdigest()
 
 
 def document_id(*parts: str) -> str:
