@@ -1,0 +1,153 @@
+"""Experiments: names and numbers without transactions, and what happens to their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+from mlflow.entities import ExperimentTag, Metric, ViewType
+from mlflow.exceptions import MlflowException
+from recorded import around_requests
+
+from mlflow_elasticsearch_tracking.indices import EXPERIMENTS, RUNS
+from mlflow_plugkit_elasticsearch import Documents
+from mlflow_plugkit_elasticsearch import names as unique_names
+
+
+@pytest.fixture
+def stranger(new_store: Callable[..., Any], store: Any) -> Any:
+    """A store on the same prefix that knows nothing of what the first one wrote: another process."""
+    other = new_store(store.uri)
+    other.docs = Documents(store.settings)
+    return other
+
+
+def refused(code: str, call: Callable[[], object]) -> None:
+    with pytest.raises(MlflowException) as caught:
+        call()
+    assert caught.value.error_code == code
+
+
+def test_ids_are_numbers_that_never_come_back(store: Any, stranger: Any) -> None:
+    """Two processes count on from each other; the number of an experiment deleted for good is not given again."""
+    first, second = store.create_experiment("a"), stranger.create_experiment("b")
+    assert (first, second) == ("1", "2")
+    store.delete_experiment(second)
+    store._hard_delete_experiment(second)
+    assert stranger.create_experiment("c") == "3"
+
+
+def test_a_name_whose_experiment_never_came_to_be_is_free_after_a_while(store: Any) -> None:
+    """The process died between the claim of the name and the experiment: the next one takes the claim over."""
+    store.get_experiment("0")
+
+    def dies(request: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        if method == "PUT" and store.docs.schema.alias(EXPERIMENTS) in path:
+            raise KeyboardInterrupt
+        return request(method, path, *args, **kwargs)
+
+    with around_requests(store, dies), pytest.raises(KeyboardInterrupt):
+        store.create_experiment("orphan")
+    assert store.get_experiment_by_name("orphan") is None
+    refused("RESOURCE_ALREADY_EXISTS", lambda: store.create_experiment("orphan"))
+    with mock.patch.object(unique_names, "ABANDONED_AFTER", -1.0):
+        made = store.create_experiment("orphan")
+    assert store.get_experiment_by_name("orphan").experiment_id == made
+
+
+def test_a_rename_that_stopped_half_way_can_be_repeated(store: Any) -> None:
+    """The new name was claimed and the process died: the experiment keeps its old name, and the rename works later."""
+    made = store.create_experiment("old")
+    with (
+        mock.patch.object(store, "_change_experiment", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        store.rename_experiment(made, "new")
+    assert store.get_experiment_by_name("old").experiment_id == made
+    assert store.get_experiment_by_name("new") is None
+    store.rename_experiment(made, "new")
+    assert store.get_experiment_by_name("new").experiment_id == made
+    assert store.create_experiment("old") != made
+
+
+def test_a_taken_name_is_refused_for_a_rename(store: Any) -> None:
+    """And the experiment keeps its own."""
+    made, other = store.create_experiment("a"), store.create_experiment("b")
+    refused("RESOURCE_ALREADY_EXISTS", lambda: store.rename_experiment(made, "b"))
+    store.rename_experiment(made, "a")
+    assert [store.get_experiment(each).name for each in (made, other)] == ["a", "b"]
+
+
+def test_an_id_that_is_no_number_is_refused(store: Any) -> None:
+    """MLflow's own store says the same."""
+    refused("INVALID_PARAMETER_VALUE", lambda: store.get_experiment("no number"))
+    assert store.get_experiment("00").experiment_id == "0"
+    assert store.get_experiment("").experiment_id == "0"
+
+
+def test_runs_go_with_their_experiment(store: Any, stranger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that another process has just made, and more than one request takes, are deleted and restored with it."""
+    monkeypatch.setattr("mlflow_elasticsearch_tracking.runs._MOVED_AT_ONCE", 4)
+    made = store.create_experiment("x")
+    runs = [(store, stranger)[n % 2].create_run(made, "ada", n, [], f"r{n}").info.run_id for n in range(11)]
+    kept = store.create_run("0", "ada", 1, [], "kept").info.run_id
+    store.log_metric(runs[0], Metric("m", 1.0, 1, 1))
+    stranger.delete_experiment(made)
+    assert {store.get_run(run_id).info.lifecycle_stage for run_id in runs} == {"deleted"}
+    assert store.get_run(kept).info.lifecycle_stage == "active"
+    assert sorted(store._get_deleted_runs()) == sorted(runs)
+    refused("INVALID_PARAMETER_VALUE", lambda: store.log_metric(runs[0], Metric("m", 2.0, 2, 2)))
+    store.restore_experiment(made)
+    assert {stranger.get_run(run_id).info.lifecycle_stage for run_id in runs} == {"active"}
+    assert store.get_run(runs[0]).data.metrics == {"m": 1.0}
+    assert store._get_deleted_runs() == []
+
+
+def test_an_experiment_is_deleted_for_good_with_its_runs(store: Any) -> None:
+    """Nothing of it stays, its name is free, and an active one is not deleted."""
+    made = store.create_experiment("x", tags=[ExperimentTag("k", "v")])
+    run_id = store.create_run(made, "ada", 1, [], "r").info.run_id
+    refused("RESOURCE_DOES_NOT_EXIST", lambda: store._hard_delete_experiment(made))
+    store.delete_experiment(made)
+    store._hard_delete_experiment(made)
+    refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_experiment(made))
+    refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_run(run_id))
+    assert store.docs.get(RUNS, run_id) is None
+    assert store.create_experiment("x") != made
+
+
+def test_the_default_experiment_comes_back_where_it_was_deleted_for_good(store: Any, new_store: Any) -> None:
+    """As MLflow's own store makes it again when it starts."""
+    store.delete_experiment("0")
+    store._hard_delete_experiment("0")
+    assert new_store(store.uri).get_experiment("0").name == "Default"
+
+
+def test_long_tags_are_kept_and_found(store: Any, own: Any) -> None:
+    """A tag of 20,000 characters of four bytes is beyond what one term of the index holds."""
+    text = "𝄞" * 20_000
+    for each in (store, own):
+        made = each.create_experiment("long", tags=[ExperimentTag("k" * 250, text)])
+        each.set_experiment_tag(made, ExperimentTag("größer / b", text[:-1]))
+        assert each.get_experiment(made).tags == {"k" * 250: text, "größer / b": text[:-1]}
+        found = each.search_experiments(ViewType.ALL, 10, f"tags.`größer / b` = '{text[:-1]}'")
+        assert [one.experiment_id for one in found] == [made]
+
+
+def test_tags_are_set_and_deleted_as_in_mlflows_own_store(store: Any, own: Any) -> None:
+    """Errors included."""
+    for each in (store, own):
+        made = each.create_experiment("x")
+        each.set_experiment_tag(made, ExperimentTag("a", "1"))
+        each.set_experiment_tag(made, ExperimentTag("a", "2"))
+        assert each.get_experiment(made).tags == {"a": "2"}
+        refused("INVALID_PARAMETER_VALUE", lambda: each.set_experiment_tag(made, ExperimentTag("b", "x" * 20_001)))  # noqa: B023
+        each.delete_experiment(made)
+        refused("INVALID_PARAMETER_VALUE", lambda: each.set_experiment_tag(made, ExperimentTag("a", "3")))  # noqa: B023
+        each.restore_experiment(made)
+        if hasattr(each, "delete_experiment_tag") and hasattr(own, "delete_experiment_tag"):
+            each.delete_experiment_tag(made, "a")
+            refused("RESOURCE_DOES_NOT_EXIST", lambda: each.delete_experiment_tag(made, "a"))  # noqa: B023
+            assert each.get_experiment(made).tags == {}
