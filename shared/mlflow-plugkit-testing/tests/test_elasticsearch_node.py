@@ -91,6 +91,40 @@ class TestNode:
         assert answer.status_code == 404
 
 
+@pytest.mark.slow
+def test_a_secured_node_lets_an_api_key_do_what_its_role_allows_and_no_more() -> None:
+    if reason := missing("8", secured=True):
+        pytest.skip(reason)
+    with elasticsearch_node("8", secured=True, tls=True) as node:
+
+        def status(method: str, path: str, headers: dict[str, str], body: object = None) -> int:
+            answer = requests.request(
+                method, f"{node.url}{path}", json=body, headers=headers, verify=str(node.ca_file), timeout=SECONDS
+            )
+            return answer.status_code
+
+        assert node.url.startswith("https://")
+        assert status("GET", "/", {}) == 401
+        assert status("GET", "/", node.headers) == 200
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(node.url, timeout=SECONDS)
+        for index in ("ours", "theirs"):
+            assert status("PUT", f"/{index}", node.headers, {}) == 200
+        key = node.api_key({"ours": {"indices": [{"names": ["ours"], "privileges": ["all"]}]}})
+        restricted = {"Authorization": f"ApiKey {key}"}
+        assert status("PUT", "/ours/_doc/1", restricted, {"n": 1}) == 201
+        assert status("POST", "/ours/_update/1", restricted, {"script": "ctx._source.n += 1"}) == 200
+        assert status("PUT", "/theirs/_doc/1", restricted, {"n": 1}) == 403
+        assert status("GET", "/ours/_doc/1", {"Authorization": "ApiKey d3Jvbmc6d3Jvbmc="}) == 401
+        assert node.credentials is not None
+        assert node.credentials[1] not in node.log()
+
+
+def test_a_distribution_that_no_carrier_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"give 8, 9, 8\.19\.8 or 9\.4\.3"), shared_node("9.5.3", secured=True):
+        pass
+
+
 WORKER_TESTS = """
 import json, os, pathlib, time
 import pytest

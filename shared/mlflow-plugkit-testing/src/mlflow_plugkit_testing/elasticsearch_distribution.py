@@ -93,10 +93,8 @@ def write_certificate(folder: Path) -> dict[str, str]:
 def fetch(exact: str, work: Path, maven: Callable[..., None]) -> None:
     """Fetch the release by way of its carrier and leave `lib` and `modules` in `work`. `maven` takes arguments."""
     # A local repository of its own: nearly a gigabyte would stay in the user's.
+    repository = work / "repository"
     artifact = CARRIER.format(version=CARRIERS[exact])
-    maven(
-        f"-Dmaven.repo.local={work / 'repository'}", "dependency:copy", f"-Dartifact={artifact}",
-        f"-DoutputDirectory={work / 'carrier'}",
-    )  # fmt: skip
-    (archive,) = (work / "carrier").glob("*.zip")
+    maven(f"-Dmaven.repo.local={repository}", "dependency:get", "-Dtransitive=false", f"-Dartifact={artifact}")
+    (archive,) = repository.glob("org/sonarsource/**/*.zip")
     unpack(archive, work)

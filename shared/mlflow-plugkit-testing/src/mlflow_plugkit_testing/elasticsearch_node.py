@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -146,6 +147,23 @@ class Node:
             self._end(signal.SIGTERM)
         self.kill()
 
+    def api_key(self, roles: Mapping[str, Mapping[str, Any]]) -> str:
+        """A new API key of a secured node, as `Authorization: ApiKey` takes it.
+
+        Args:
+            roles: role descriptors by name, which bound what the key may do
+                (https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-security-create-api-key).
+        """
+        answer = requests.post(
+            f"{self.url}/_security/api_key",
+            json={"name": uuid.uuid4().hex, "role_descriptors": dict(roles)},
+            headers=self.headers,
+            verify=str(self.ca_file) if self.ca_file else True,
+            timeout=60,
+        )
+        answer.raise_for_status()
+        return str(answer.json()["encoded"])
+
     def log(self) -> str:
         """What the node printed since its latest start."""
         path = self.folder / "node.log"
@@ -260,7 +278,7 @@ class Node:
 
 def _runs(pid: int, folder: Path) -> bool:
     """Whether the process is there, no zombie, and the node of this folder: a pid may have been given away."""
-    import psutil
+    import psutil  # type: ignore[import-untyped, unused-ignore] # its stubs are a package of their own
 
     try:
         process = psutil.Process(pid)
