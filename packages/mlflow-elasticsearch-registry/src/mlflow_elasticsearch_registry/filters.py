@@ -14,7 +14,7 @@ from mlflow.utils.search_utils import SearchModelUtils, SearchModelVersionUtils,
 
 from mlflow_elasticsearch_registry.records import Source
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded
+from mlflow_plugkit_elasticsearch.encode import bounded, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 from mlflow_plugkit_elasticsearch.queries import (
     MATCH_ALL,
@@ -167,7 +167,7 @@ def _tag(one: Filter) -> Compiled:
     if comparator == "!=":
         return Compiled(all_of([has_key("tag_tokens", key), none_of([found])]), ())
     like = Like(value, ignore_case=comparator == "ILIKE")
-    query = any_of([like.query("tag_tokens", key + SEPARATOR), term("cut_tags", key)])
+    query = any_of([like.query("tag_tokens", token_prefix(key)), term("cut_tags", key)])
     return Compiled(query, (lambda source: like.matches(source["tags"].get(key)),))
 
 

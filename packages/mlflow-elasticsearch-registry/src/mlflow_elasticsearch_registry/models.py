@@ -62,8 +62,10 @@ class RegisteredModels(LatestVersions):
         }
         try:
             self.docs.create(REGISTERED_MODELS, model_id, model_document(source))
-        except MlflowException:
-            names.release(self.docs, KIND, name, model_id)
+        except MlflowException as exc:
+            # Anything else may have been carried out without an answer; such a claim counts as abandoned soon.
+            if exc.error_code == "INVALID_PARAMETER_VALUE":
+                names.release(self.docs, KIND, name, model_id)
             raise
         self._ids[name] = model_id
         return registered_model(source, ())

@@ -11,6 +11,8 @@ import struct
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+from mlflow_plugkit.errors import mlflow_error
+
 SEPARATOR = "\x00"
 MAX_TERM_BYTES = 32_766
 NAN = "f" * 16
@@ -58,7 +60,7 @@ def points(key: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=8192)
 def _digest(key: str) -> str:
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    digest = hashlib.sha256(utf8(key)).hexdigest()
     return f"{digest[:4]}:{digest[4:8]}:{digest[8:12]}:{digest[12:16]}"
 
 
@@ -84,7 +86,7 @@ def bounded(value: str) -> str:
 
     Equal values stay equal and different ones different; what starts alike stays together in an order.
     """
-    raw = value.encode()
+    raw = utf8(value)
     if len(raw) <= _KEPT_BYTES:
         return value
     kept = raw[: _KEPT_BYTES - 64].decode(errors="ignore")
@@ -106,10 +108,22 @@ def key_token(key: str) -> str:
 
     Of a key beyond 250 bytes it is the digest: Lucene refuses prefixes of 1,000.
     """
-    raw = key.encode()
+    raw = utf8(key)
     return key if len(raw) <= _LONGEST_KEY else hashlib.sha256(raw).hexdigest()
 
 
 def document_id(*parts: str) -> str:
     """A deterministic document id of at most 64 characters for a tuple of texts (an `_id` holds 512 bytes at most)."""
-    return hashlib.sha256(SEPARATOR.join(f"{len(p)}:{p}" for p in parts).encode()).hexdigest()
+    return hashlib.sha256(utf8(SEPARATOR.join(f"{len(p)}:{p}" for p in parts))).hexdigest()
+
+
+def utf8(text: str) -> bytes:
+    """The text's bytes.
+
+    Raises:
+        MlflowException: `INVALID_PARAMETER_VALUE` for half a surrogate pair, which nothing can store.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise mlflow_error(f"{text[:100]!a} is not valid Unicode text. Leave out lone surrogates.") from None
