@@ -23,7 +23,7 @@ class GatesBrokenError(ModelValidationFailedException):  # type: ignore[misc]
     def __init__(self, broken: list[Verdict], run_id: str, result: Any = None) -> None:
         lines = "\n".join(f"- {verdict.sentence()}" for verdict in broken)
         count = "1 gate is" if len(broken) == 1 else f"{len(broken)} gates are"
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             f"The model does not pass: {count} broken.\n{lines}\nThe report is the artifact "
             f"validation/report.html of the run {run_id}."
         )

@@ -39,8 +39,8 @@ def calibration(outcome: Outcome, config: Config) -> Section | None:
     section.add_table("reliability", curve.drop(columns="error"), "Predicted and observed frequencies")
     worst = curve.iloc[int(np.argmax(np.abs(gaps) * weights))]
     section.text.append(
-        f"Predicted probabilities differ from what happens by {value:.3g} on average. They differ most where about "
-        f"{worst['predicted']:.2f} is predicted: there, {worst['observed']:.2f} is observed ({int(worst['rows']):,} rows)."
+        f"Predicted probabilities differ from what happens by {value:.3g} on average. Most of it comes from where "
+        f"{worst['predicted']:.2f} is predicted: then {worst['observed']:.2f} are observed ({int(worst['rows']):,} rows)."
     )
     return section
 
@@ -74,10 +74,10 @@ def reliability(hit: Any, confidence: Floats, bins: int, strategy: str) -> pd.Da
         predicted = np.bincount(codes, weights=confidence, minlength=bins) / rows
         observed = np.bincount(codes, weights=np.asarray(hit, float), minlength=bins) / rows
         mean = observed - predicted
-        spread = np.bincount(codes, weights=(difference - mean[codes]) ** 2, minlength=bins) / rows
-        # A bin in which all are right (or wrong) has no spread: what the predictions themselves allow is taken.
+        squares = np.bincount(codes, weights=(difference - mean[codes]) ** 2, minlength=bins)
+        # A bin in which all are right (or wrong) has no spread of its own, but that of what was predicted.
         expected = np.bincount(codes, weights=confidence * (1 - confidence), minlength=bins) / rows
-        error = np.sqrt(np.where(spread > 0, spread, expected) / rows)
+        error = np.sqrt(np.maximum(squares / np.maximum(rows - 1, 1), expected) / rows)
     frame = pd.DataFrame({"predicted": predicted, "observed": observed, "rows": rows, "error": error})
     frame = frame[filled].reset_index(drop=True)
     return frame.astype({"rows": np.int64})

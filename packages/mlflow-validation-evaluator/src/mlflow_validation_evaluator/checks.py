@@ -71,7 +71,13 @@ def group_gaps(
 
 
 def find_slices(
-    features: pd.DataFrame, labels: Any, predictions: Any, *, kind: Kind | None = None, scores: Any = None, **search: Any
+    features: pd.DataFrame,
+    labels: Any,
+    predictions: Any,
+    *,
+    kind: Kind | None = None,
+    scores: Any = None,
+    **search: Any,
 ) -> pd.DataFrame:
     """The slices that are worse than the rest beyond chance, the most certain first.
 

@@ -1,9 +1,10 @@
-"""Columns as codes: the values of a text column, the quantile bins of a numeric or a date column, and what is missing."""
+"""Columns as codes: values of a text column, quantile bins of a numeric or a date column, and what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ def _binned(name: str, numbers: Any, edges: Any, is_date: bool) -> Coded:
     if len(set(shown)) < len(shown):
         shown = [repr(float(e)) for e in edges]
     texts = [f"< {shown[0]}"] if shown else ["any value"]
-    texts += [f"[{a}, {b})" for a, b in zip(shown, shown[1:], strict=False)]
+    texts += [f"[{a}, {b})" for a, b in pairwise(shown)]
     texts += [f">= {shown[-1]}"] if shown else []
     ordered = len(texts)
     if np.any(codes == ordered):

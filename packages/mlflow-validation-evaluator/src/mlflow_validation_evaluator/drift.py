@@ -90,7 +90,7 @@ def compare(reference: Any, current: Any, bins: int = 10, max_values: int = 50) 
     before, after = as_numbers(reference), as_numbers(current)
     numeric = before is not None and after is not None
     found: dict[str, Any] = {"kind": "number" if numeric else "category", "ks": np.nan, "chi_square": np.nan}
-    if numeric:
+    if before is not None and after is not None:
         edges = quantile_edges(before, bins)
         if len(np.unique(before[:10_000])) <= bins:
             edges = np.unique(before[~np.isnan(before)])[1:]
@@ -147,7 +147,7 @@ def chi_square(before: Any, after: Any) -> tuple[float, float]:
 
 def category_counts(reference: Any, current: Any, max_values: int) -> tuple[Any, Any]:
     """Counts of each value in both; of many values, the most frequent ones of the reference and the rest together."""
-    before, after = (_as_text(s).value_counts() for s in (reference, current))
+    before, after = (_counts_by_text(s) for s in (reference, current))
     kept = before.index[:max_values]
     counts = [s.reindex(kept, fill_value=0).to_numpy() for s in (before, after)]
     rest = [s.sum() - c.sum() for s, c in zip((before, after), counts, strict=True)]
@@ -157,9 +157,13 @@ def category_counts(reference: Any, current: Any, max_values: int) -> tuple[Any,
     return np.append(counts[0], [rest[0], 0]), np.append(counts[1], [rest[1] - unknown, unknown])
 
 
-def _as_text(series: Any) -> Any:
-    series = hashable(series).astype(object)
-    return series.where(series.notna(), MISSING).map(lambda v: str(int(v)) if isinstance(v, bool) else str(v))
+def _counts_by_text(series: Any) -> pd.Series:
+    """How often each value occurs, the most frequent first; values are compared by their text, 1 and True are equal."""
+    codes, uniques = pd.factorize(hashable(series), use_na_sentinel=True)
+    counts = np.bincount(codes + 1, minlength=len(uniques) + 1)
+    texts = [MISSING] + [str(int(v)) if isinstance(v, (bool, np.bool_)) else str(v) for v in uniques]
+    found = pd.Series(counts, index=texts).groupby(level=0).sum()
+    return found[found > 0].sort_values(ascending=False, kind="stable")
 
 
 def _pairs(outcome: Outcome, wanted: Drift, reference: Any, notes: list[str]) -> list[tuple[str, tuple[Any, Any]]]:
@@ -195,8 +199,8 @@ def _figures(table: pd.DataFrame) -> list[Figure]:
 def _sentences(table: pd.DataFrame) -> list[str]:
     top, count = table.iloc[0], int(table["drifted"].sum())
     size = "hardly" if top["psi"] < 0.1 else "somewhat" if top["psi"] < 0.25 else "strongly"
+    changed = f"The most changed column is {top['column']}, which differs {size} (PSI {top['psi']:.3g}; "
     return [
         f"{count} of {len(table)} columns differ from the reference beyond chance.",
-        f"The most changed column is {top['column']}, which differs {size} (PSI {top['psi']:.3g}; "
-        "below 0.1 is commonly taken as stable, above 0.25 as a large change).",
+        changed + "below 0.1 is commonly taken as stable, above 0.25 as a large change).",
     ]

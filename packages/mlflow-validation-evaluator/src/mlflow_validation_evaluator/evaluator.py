@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ValidationEvaluator(ModelEvaluator):
     """`mlflow.models.evaluate(..., evaluators="validation", evaluator_config={...})`.
 
-    It logs metrics, tables, plots and a report to the run, and raises `GatesBrokenError` afterwards if a gate is broken.
+    It logs metrics, tables, plots and a report to the run, and then raises `GatesBrokenError` if a gate is broken.
     The keys of the configuration are those of `settings.Config`.
     """
 

@@ -1,4 +1,4 @@
-"""The checks as metrics for `mlflow.models.evaluate(..., extra_metrics=[...])`, with MLflow's own evaluator or any other.
+"""The checks as metrics for `mlflow.models.evaluate(..., extra_metrics=[...])`, for any evaluator.
 
 MLflow hands a metric the columns that its function's parameters name. So a column whose name is no Python identifier
 has to be renamed with MLflow's `col_mapping`.
@@ -76,7 +76,7 @@ def _between(what: Literal["gap", "ratio"], metric: str, by: str) -> EvaluationM
 def _metric(function: Callable[..., float], name: str, column: str, greater: bool) -> EvaluationMetric:
     if not column.isidentifier():
         raise mlflow_error(
-            f"MLflow finds a metric's column by the name of a parameter, and {column!r} can be none. Rename the column, "
+            f"MLflow finds a metric's column by a parameter's name, which {column!r} cannot be. Rename the column, "
             "or give another name here and map it with 'col_mapping' in the evaluator_config."
         )
 
@@ -86,4 +86,5 @@ def _metric(function: Callable[..., float], name: str, column: str, greater: boo
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = ("predictions", "targets", column)
     called.__signature__ = inspect.Signature([inspect.Parameter(n, kind) for n in names])  # type: ignore[attr-defined]
-    return make_metric(eval_fn=called, greater_is_better=greater, name=name)
+    metric: EvaluationMetric = make_metric(eval_fn=called, greater_is_better=greater, name=name)
+    return metric

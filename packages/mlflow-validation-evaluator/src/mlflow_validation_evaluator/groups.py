@@ -39,8 +39,8 @@ def fairness(outcome: Outcome, config: Config) -> Section:
         few = int(np.sum(table.count < SMALL))
         if few:
             section.notes.append(
-                f"{groups.name}: {few} of {groups.size} groups have fewer than {SMALL} rows. Their metrics are uncertain, "
-                "and a gap that rests on them is too: see its interval."
+                f"{groups.name}: {few} of {groups.size} groups have fewer than {SMALL} rows. Their metrics are "
+                "uncertain, and a gap that rests on them is too: see its interval."
             )
     if outcome.kind == "binary":
         gaps += _equalized_odds(gaps)
@@ -109,7 +109,14 @@ def between(table: GroupTable, groups: Coded, metric: str, min_rows: int = 1) ->
     top, bottom = int(np.argmax(values)), int(np.argmin(values))
     about = f"{groups.texts[usable[top]]} and {groups.texts[usable[bottom]]}"
     found = [
-        Figure(gap, float(values[top] - values[bottom]), _gap_interval(table, metric, usable), GAP_METHOD, about=about, detail=True)
+        Figure(
+            gap,
+            float(values[top] - values[bottom]),
+            _gap_interval(table, metric, usable),
+            GAP_METHOD,
+            about=about,
+            detail=True,
+        )
     ]
     if np.all(values >= 0) and metric not in ("mean_error", "mean_prediction"):
         # fairlearn: the ratio of two zeros is 0/0, which is no disparity that could be measured.
@@ -146,7 +153,7 @@ def _ratio_interval(table: GroupTable, metric: str, usable: Any) -> Any:
 
 
 def _difference(table: GroupTable, metric: str, usable: Any, level: float, scale: Any) -> Interval:
-    """Both bounds of `max - min` on a scale: the upper one of all pairs, the lower one of the largest pair, corrected."""
+    """Both bounds of `max - min` on a scale: the upper one of all pairs, the lower one, corrected, of the largest."""
     values, low, high = (scale(v) for v in _at(table, metric, usable, level))
     upper = largest_difference(values, low, high)[0]
     pairs = contenders(values, low, high)
@@ -233,11 +240,10 @@ def _sentences(figures: Sequence[Figure]) -> list[str]:
     """What a reader without statistics takes home: the largest gaps."""
     by_name = {f.name: f for f in figures if f.is_defined}
     wanted = ("selection_rate", "recall", "false_positive_rate", "accuracy", "mae", "mean_error")
-    said = []
+    said: list[str] = []
     for metric in wanted:
         figure = by_name.get(f"gap.{metric}")
         if figure and len(said) < 3:
-            said.append(
-                f"{metric.replace('_', ' ').capitalize()} differs by {figure.value:.3g} between {figure.about.replace(': ', ' ', 1)}."
-            )
+            name, column = metric.replace("_", " ").capitalize(), figure.about.replace(": ", " ", 1)
+            said.append(f"{name} differs by {figure.value:.3g} between {column}.")
     return said

@@ -53,7 +53,9 @@ def largest_difference(values: Floats, low: Floats, high: Floats) -> tuple[float
     for the pair that truly has the gap is among them.
 
     Args:
-        values, low, high: of each group; no NaN.
+        values: of each group; no NaN.
+        low: lower ends of their intervals.
+        high: upper ends.
 
     Returns:
         The bound, the difference of the pair that has it, and the indices of this pair.
@@ -227,7 +229,7 @@ def sum_of_absolutes(weights: Floats, means: Floats, errors: Floats, level: floa
     spreads = (np.arange(400) + 0.5) / 400 * top
     variance = spreads[:, None] ** 2 + errors**2
     logs = -0.5 * np.sum(np.log(variance) + means**2 / variance, axis=1)
-    chances = np.exp(logs - logs.max())
+    chances = spreads * np.exp(logs - logs.max())
     spread = rng.choice(spreads, size, p=chances / chances.sum())[:, None]
     shrunk = spread**2 / (spread**2 + errors**2)
     drawn = shrunk * means + np.sqrt(shrunk) * errors * rng.standard_normal((size, len(means)))

@@ -91,7 +91,7 @@ class Outcome:
         return table_of(self.kind, self.truth[rows], self.guess[rows], zeros, 1, len(self.classes), self.zero_division)
 
     def loss(self, metric: str) -> tuple[Floats, Any | None]:
-        """The loss of each row whose mean the metric is (or whose complement), and the rows that count, None for all."""
+        """The loss of each row whose mean the metric (or its complement) is, and the rows that count; None for all."""
         if self.kind == "regression":
             return np.abs(self.guess - self.truth), None
         if metric in ("log_loss", "brier"):

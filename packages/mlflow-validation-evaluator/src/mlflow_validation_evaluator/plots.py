@@ -27,8 +27,7 @@ def draw(sections: Sequence[Section], outcome: Outcome, headline: Sequence[Figur
         if "slices" in tables:
             section.plots["slices_plot"] = _groups(tables["slices"], metric, _value(headline, metric))
         if "groups" in tables:
-            shown = "selection_rate" if "selection_rate" in tables["groups"] else metric
-            shown = shown if shown in tables["groups"] else _first_metric(tables["groups"])
+            shown = _first_metric(tables["groups"], ("selection_rate", metric))
             if shown:
                 section.plots["groups_plot"] = _groups(tables["groups"], shown, _value(headline, shown))
         if "reliability" in tables:
@@ -43,8 +42,9 @@ def _value(figures: Sequence[Figure], name: str) -> float:
     return next((f.value for f in figures if f.name == name), float("nan"))
 
 
-def _first_metric(frame: pd.DataFrame) -> str | None:
-    return next((c.removesuffix(".lower") for c in frame.columns if c.endswith(".lower")), None)
+def _first_metric(frame: pd.DataFrame, preferred: Sequence[str]) -> str | None:
+    there = [c.removesuffix(".lower") for c in frame.columns if c.endswith(".lower")]
+    return next((name for name in (*preferred, *there) if name in there), None)
 
 
 def _slices(frame: pd.DataFrame, metric: str, overall: float) -> bytes:

@@ -157,11 +157,11 @@ def _classification(features: Any, labels: Any, raw: Any, proba: Any, ask: Asker
     def predict(frame: Any) -> Predictions:
         assert ask
         found, some = ask(frame)
-        array, order = some if isinstance(some, tuple) else (some, None)
-        if found is not None and array is None and raw is None:
-            found, array = None, found.to_numpy(dtype=float)
+        array, order = some if some is not None else (None, None)
+        if array is None and raw is None:
+            array = found.to_numpy(dtype=float)  # as above: the model gives probabilities as its predictions
         probabilities = None if array is None else _checked_scores(array, order, classes)
-        if found is None:
+        if raw is None:
             return Predictions(_by_threshold(probabilities, classes, config), probabilities)
         return Predictions(_codes(found, classes, "prediction"), probabilities)
 

@@ -33,7 +33,7 @@ TAG = "validation.gates"
 IN_A_BATCH = 500
 DETAILS = 400
 """With more figures of single columns than this, those are in the tables only."""
-KINDS = {
+KINDS: dict[str, Any] = {
     ".csv": CsvEvaluationArtifact,
     ".json": JsonEvaluationArtifact,
     ".png": ImageEvaluationArtifact,

@@ -36,15 +36,15 @@ METRIC_WORDS = {
     "median_absolute_error": "half of the errors are smaller",
     "r2": "share of the labels' variance that is explained",
 }
-EXPLAINED = (
-    ("Interval", "The true value of a figure is not known exactly, since the data are a sample. The interval holds it with "
-     "the stated confidence, 95 % unless another one is given."),
-    ("Slice", "A part of the rows, such as one region or one range of ages."),
-    ("Worst slices", "Parts of the data in which the model is worse than elsewhere beyond chance. As thousands of parts are "
-     "looked at, chance finds would be many; they are held to a small share of what is shown."),
-    ("Gap, ratio", "The largest value of all groups minus the smallest; the smallest divided by the largest."),
-    ("PSI", "Population stability index: how far a column's distribution has moved. 0 is not at all; above 0.25 is a lot."),
-)  # fmt: skip
+EXPLAINED = {
+    "Interval": "The data are a sample, so the true value of a figure is not known exactly. The interval holds it with "
+    "the stated confidence.",
+    "Slice": "A part of the rows, such as one region or one range of ages.",
+    "Worst slices": "Parts of the data in which the model is worse than elsewhere beyond chance. Thousands of parts are "
+    "looked at, so that chance alone would show some: the p-values are corrected for that.",
+    "Gap, ratio": "The largest value of all groups minus the smallest; the smallest divided by the largest.",
+    "PSI": "Population stability index: how far a column's distribution has moved: 0 is not at all, over 0.25 a lot.",
+}
 
 
 def render(
@@ -166,22 +166,24 @@ def _table(frame: pd.DataFrame, heading: str, name: str) -> str:
 
 def _cell(row: Mapping[Any, Any], column: Any, has_range: bool) -> str:
     value = row[column]
-    if isinstance(value, (str, bool)) or not hasattr(value, "__float__"):
-        return f'<td class="text">{_escaped({True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value)}</td>'
-    shown = _number(float(value)) if not isinstance(value, int) else f"{value:,}"
+    if isinstance(value, bool):
+        return f'<td class="text">{"yes" if value else "no"}</td>'
+    if not isinstance(value, (int, float)):
+        return f'<td class="text">{_escaped(value)}</td>'
+    shown = f"{value:,}" if isinstance(value, int) else _number(value)
     if has_range and not math.isnan(float(row[f"{column}.lower"])):
         shown += f"<small>{_number(row[f'{column}.lower'])} to {_number(row[f'{column}.upper'])}</small>"
     return f"<td>{shown}</td>"
 
 
 def _explained(headline: Sequence[Figure]) -> str:
-    rows = "".join(f"<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>" for k, v in EXPLAINED)
+    rows = "".join(f"<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>" for k, v in EXPLAINED.items())
     methods = "; ".join(f"{_words(f.name)}: {_escaped(f.method)}" for f in headline if f.method)
     return f"<h2>How to read this</h2><dl>{rows}<dt>Intervals by</dt><dd>{methods}</dd></dl>"
 
 
 def _number(value: float) -> str:
-    if value is None or math.isnan(value):
+    if not math.isfinite(value):
         return "&ndash;"
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"

@@ -66,7 +66,7 @@ class _Trial:
         assert self._outcome.predict
         try:
             guess = self._outcome.predict(changed).labels
-        except Exception as exc:  # noqa: BLE001 # a model may raise anything at rows it cannot take: that is the answer
+        except Exception as exc:  # a model may raise anything at rows it cannot take: that is the answer
             _logger.debug("The model refused perturbed rows", exc_info=True)
             return f"{type(exc).__name__}: {str(exc).splitlines()[0][:300] if str(exc) else ''}"
         value = self._value(guess)
@@ -137,7 +137,5 @@ def _sentences(table: pd.DataFrame, trial: _Trial) -> list[str]:
     part = table[table["check"] == "permutation"]
     if len(part):
         top = part.loc[part["drop"].idxmax()]
-        said.append(
-            f"The model leans most on {top['column']}: with its values shuffled, {trial.metric} is {top[trial.metric]:.3g}."
-        )
+        said.append(f"The model leans most on {top['column']}: shuffled, {trial.metric} is {top[trial.metric]:.3g}.")
     return said

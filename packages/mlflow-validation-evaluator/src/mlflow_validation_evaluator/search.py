@@ -1,8 +1,9 @@
 """The automatic search for the worst slices, with control of false discoveries.
 
-Candidates are conditions on one column (a value; a range of neighbouring quantile bins) and pairs of them. Each is tested
-against all rows; the strongest is kept if it passes the Benjamini-Yekutieli (or -Hochberg) procedure over all candidates,
-its rows are set aside, and what remains is searched anew. So a slice that is only a shadow of another is not reported.
+Candidates are conditions on one column (a value; a range of neighbouring quantile bins) and pairs of them. Each is
+tested against all rows; the strongest is kept if it passes the Benjamini-Yekutieli (or -Hochberg) procedure over all
+candidates, its rows are set aside, and what remains is searched anew. So a slice that is only a shadow of another is
+not reported.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Found:
 
     def mask(self) -> NDArray[np.bool_]:
         """The rows of the slice."""
-        return np.logical_and.reduce([c.mask() for c in self.conditions])
+        return np.asarray(np.logical_and.reduce([c.mask() for c in self.conditions]))
 
     def of(self, columns: Sequence[Coded]) -> Found:
         """The same slice of other rows, given as the same columns."""
@@ -113,7 +114,8 @@ class SliceSearch:
     def run(self, metric: str, most: int) -> list[Found]:
         """The slices that are worse than the rest, the most certain first."""
         left = np.ones(len(self._loss), bool)
-        counts, found = self._counted(left), []
+        counts = self._counted(left)
+        found: list[Found] = []
         while len(found) < most and self._parts:
             rows, total, square = left.sum(), self._loss[left].sum(), np.sum(self._loss[left] ** 2)
             best = self._best(counts, float(rows), float(total), float(square))
@@ -144,7 +146,8 @@ class SliceSearch:
             cells += codes[part[1]]
         size = int(np.prod(sizes))
         rows = np.bincount(cells, minlength=size).reshape(sizes).astype(float)
-        return _Counts(rows, np.bincount(cells, weights=loss, minlength=size).reshape(sizes))
+        sums = np.bincount(cells, weights=loss, minlength=size).reshape(sizes).astype(float)
+        return _Counts(rows, sums)
 
     def _candidates(self, counts: Sequence[_Counts]) -> Iterator[tuple[tuple[int, ...], Floats, Floats]]:
         """For each part the rows and losses of its candidates: a value for each (pair of) condition(s)."""

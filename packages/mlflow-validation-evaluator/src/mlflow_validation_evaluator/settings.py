@@ -155,9 +155,11 @@ class Config(_Part):
         "undefined by default, 0 as in scikit-learn."
     )  # fmt: skip
     metric_prefix: str = Field("", description="Put before each metric's key.")
-    slices: Slices | None = Field(Slices(), description="Slices: see below. `false` leaves them out.")
+    slices: Slices | None = Field(Slices.model_validate({}), description="Slices: see below. `false` leaves them out.")
     fairness: Fairness | None = Field(None, description="Group metrics, gaps and ratios: see below.")
-    calibration: Calibration | None = Field(Calibration(), description="Calibration, where there are probabilities.")
+    calibration: Calibration | None = Field(
+        Calibration.model_validate({}), description="Calibration, where there are probabilities."
+    )
     drift: Drift | None = Field(None, description="Drift against a reference data set: see below.")
     robustness: Robustness | None = Field(None, description="Noise, missing values, permutation: see below.")
     gates: tuple[str, ...] = Field((), description="What must hold: see below.")
@@ -176,6 +178,7 @@ class Config(_Part):
     def parsed_gates(self) -> tuple[Gate, ...]:
         """The gates, parsed."""
         return parse_gates(self.gates)
+
 
 PARTS: dict[str, type[_Part]] = {
     "slices": Slices, "fairness": Fairness, "calibration": Calibration, "drift": Drift, "robustness": Robustness,

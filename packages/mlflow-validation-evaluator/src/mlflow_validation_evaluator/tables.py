@@ -103,10 +103,10 @@ class BinaryTable(GroupTable):
 
     def support(self, metric: str) -> Floats:
         if metric == "f1":
-            return self._cells["tp"] + self._cells["fp"] + self._cells["fn"]
+            return np.asarray(self._cells["tp"] + self._cells["fp"] + self._cells["fn"])
         if metric == "balanced_accuracy":
             return np.minimum(self.support("recall"), self.support("specificity"))
-        return self._parts(metric)[1]
+        return np.asarray(self._parts(metric)[1])
 
     def _parts(self, metric: str) -> tuple[Floats, Floats]:
         above, below = RATES[metric]
