@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import mlflow.pyfunc
-import pandas
-import psutil
 import pytest
-import requests
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import talking
+from talking import KEY, QUICK, Talker, processes_of, until  # the line above makes the next importable
 
 from mlflow_local_deploy.deployment import LocalDeploymentClient
-from mlflow_plugkit_testing.deployments import _saved_model
-
-#: Light and quick: this Python, and nobody on standby unless a test is about that.
-QUICK = {"env_manager": "local", "standby": 0}
-PATIENCE = 120.0
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -29,42 +26,6 @@ def _quiet() -> None:
     for name in list(os.environ):
         if name.startswith("MLFLOW_LOCAL_DEPLOY"):
             del os.environ[name]
-
-
-@pytest.fixture(scope="session")
-def models() -> tuple[str, str]:
-    """Two models of the columns a and b; the second one's predictions have the other sign."""
-    return _saved_model(1.0).name, _saved_model(-1.0).name
-
-
-class Talker(mlflow.pyfunc.PythonModel):
-    """A model with everything that a model may have, and that does what a test asks of it."""
-
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
-        what = model_input["what"].iloc[0]
-        if what == "sleep":
-            time.sleep(float(model_input["value"].iloc[0]))
-        if what == "pid":
-            return [os.getpid()] * len(model_input)
-        if what == "environment":
-            return [json.dumps(dict(os.environ))] * len(model_input)
-        if what == "child":  # a process that the worker leaves behind when it is killed
-            import subprocess
-            import sys
-
-            return [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid]
-        if what == "raise":
-            raise ValueError("the model does not like this")
-        return model_input["value"] * float((params or {}).get("factor", 1.0))
-
-    def predict_stream(self, context: Any, model_input: Any, params: Any = None) -> Iterator[Any]:
-        for number in range(int(model_input["value"].iloc[0])):
-            if model_input["what"].iloc[0] == "raise" and number == 2:
-                raise ValueError("the stream broke")
-            yield {"number": number}
-
-    def explain(self, context: Any, model_input: Any) -> Any:
-        return pandas.DataFrame({"value": model_input["value"] * 0.5})
 
 
 @pytest.fixture(scope="session")
@@ -77,13 +38,9 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> str:
         Schema([ColSpec("string", "what"), ColSpec("double", "value")]),
         params=ParamSchema([ParamSpec("factor", "double", 1.0)]),
     )
+    cloudpickle.register_pickle_by_value(talking)  # a worker cannot import this module
     mlflow.pyfunc.save_model(folder, python_model=Talker(), signature=signature, pip_requirements=["pandas"])
     return str(folder)
-
-
-def ask(what: str, value: float = 0.0) -> pandas.DataFrame:
-    """Input for a Talker."""
-    return pandas.DataFrame({"what": [what], "value": [value]})
 
 
 @pytest.fixture
@@ -102,9 +59,6 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def client(folder: Path) -> LocalDeploymentClient:
     return LocalDeploymentClient(f"local:{folder}")
-
-
-KEY = "the-key-of-the-shared-deployment"
 
 
 @pytest.fixture(scope="session")
@@ -126,34 +80,3 @@ def shared(
     yield client, about
     client.delete_deployment("talker")
     assert not processes_of(root)
-
-
-def with_key(**headers: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
-
-
-def post(url: str, body: Any, **headers: str) -> requests.Response:
-    return requests.post(url, data=json.dumps(body), headers=with_key(**headers), timeout=30)
-
-
-def processes_of(root: Path) -> list[psutil.Process]:
-    """Living processes that have the folder on their command line."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(root) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def until(condition: Callable[[], Any], otherwise: str, seconds: float = PATIENCE) -> Any:
-    """Wait for a condition; returns what it returned."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{otherwise} (after {seconds:g} s)")

@@ -147,8 +147,8 @@ def apply(place: Place, spec: Spec) -> None:
 
 
 def _failure(place: Place, spec: Spec, status: Status) -> str:
-    newest = sorted(place.logs.glob(f"{spec.revision}.*.log"), key=lambda file: file.stat().st_mtime)
-    lines = logs.tail(newest[-1], 15) if newest else []
+    written = [file for file in place.logs.glob(f"{spec.revision}.*.log") if file.stat().st_size]
+    lines = logs.tail(max(written, key=lambda file: file.stat().st_mtime), 15) if written else []
     reason = status.error if status.phase == places.FAILED else f"it is {status.phase} after {spec.start_seconds:g} s"
     words = "\n".join(["", "The end of the worker's log:", *lines]) if lines else ""
     return f"The {spec.kind} {place.name!r} did not become ready: {reason}.{words}"
@@ -183,6 +183,9 @@ def ensure_supervisor(place: Place) -> bool:
     with DEPLOYMENT_ERRORS.applied(f"start the supervisor of {place.name!r}"):
         try:
             write_launcher(place)
+            status = place.status()
+            if status:  # what an earlier supervisor wrote is no longer so
+                places.write(place.status_file, dataclasses.replace(status, generation=0, phase=places.STARTING))
             child = launch(place, lock, None, environment())
         finally:
             os.close(lock)

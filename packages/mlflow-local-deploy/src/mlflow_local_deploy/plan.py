@@ -144,5 +144,6 @@ def _surplus(wanted: Wanted, mine: list[Seen]) -> list[Action]:
 
 
 def _starts(wanted: Wanted, mine: list[Seen]) -> list[Action]:
-    living = sum(not w.leaves for w in mine)
+    # Who has failed is not replaced before its process is gone and its reason known: the revision may be given up.
+    living = sum(not w.leaves or w.state is State.FAILED for w in mine)
     return [Action("start", wanted.revision) for _ in range(wanted.workers + wanted.standby - living)]

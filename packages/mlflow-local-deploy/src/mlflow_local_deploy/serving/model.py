@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import json
 import os
@@ -49,6 +50,8 @@ class ModelApp:
             await handler(scope, receive, send)
         except MlflowException as exc:
             await refuse(send, exc.get_http_status_code(), exc.error_code, exc.message)
+        except ModelError as exc:
+            await refuse(send, 400, "BAD_REQUEST", str(exc))
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -68,21 +71,21 @@ class ModelApp:
             await refuse(send, 501, "NOT_IMPLEMENTED", "The model has no predict_stream.")
             return
         data, params = await self._parsed(scope, receive)
-        chunks = await asyncio.to_thread(lambda: iter(self._model.predict_stream(data, params)))
-        chunk = await asyncio.to_thread(next, chunks, _END)  # an error before the first chunk is an ordinary answer
+        chunks = _Chunks(self._model.predict_stream(data, params))
+        chunk = await chunks.next()  # an error before the first chunk is an ordinary answer
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send_events(chunk, chunks, send)
 
-    async def _send_events(self, chunk: Any, chunks: Iterator[Any], send: Send) -> None:
+    async def _send_events(self, chunk: Any, chunks: _Chunks, send: Send) -> None:
         try:
             while chunk is not _END:
                 await send(_event(_jsonable(chunk)))
-                chunk = await asyncio.to_thread(next, chunks, _END)
-        except MlflowException as exc:
+                chunk = await chunks.next()
+        except MlflowException as exc:  # the status is sent already: the client hears it in the stream
             await send(_event(json.dumps({"error_code": exc.error_code, "message": exc.message})))
-        except Exception as exc:  # noqa: BLE001 # the status is sent already: the client hears it in the stream
-            await send(_event(json.dumps({"error_code": "INTERNAL_ERROR", "message": f"{type(exc).__name__}: {exc}"})))
+        except ModelError as exc:
+            await send(_event(json.dumps({"error_code": "BAD_REQUEST", "message": str(exc)})))
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
     async def _explain(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +96,7 @@ class ModelApp:
             await refuse(send, 501, "NOT_IMPLEMENTED", text)
             return
         data, _ = await self._parsed(scope, receive)
-        answer = await asyncio.to_thread(lambda: _jsonable(explain(data)))
+        answer = await asyncio.to_thread(lambda: _jsonable(_by_model(explain, data)))
         await respond(send, 200, f'{{"explanations": {answer}}}'.encode())
 
     def _explainer(self) -> Callable[[Any], Any] | None:
@@ -120,6 +123,31 @@ class ModelApp:
     def _flavor(self) -> dict[str, Any]:
         flavor: dict[str, Any] = self._model.metadata.flavors["python_function"]
         return flavor
+
+
+class ModelError(Exception):
+    """What the model's own code raised: about its input, as far as anybody can tell."""
+
+
+def _by_model(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except MlflowException:
+        raise
+    except Exception as exc:
+        raise ModelError(f"The model raised {type(exc).__name__}: {exc}") from exc
+
+
+class _Chunks:
+    """An iterator whose steps run in threads, one by one and in one context, which MLflow resets at its end."""
+
+    def __init__(self, chunks: Iterator[Any]) -> None:
+        self._chunks, self._context = chunks, contextvars.copy_context()
+
+    async def next(self) -> Any:
+        """The next chunk, or _END."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._context.run, _by_model, next, self._chunks, _END)
 
 
 def _scoring_app(model: Any) -> Any:
