@@ -44,7 +44,7 @@ def is_gone(pid: int) -> bool:
 def node() -> Iterator[Node]:
     if reason := missing():
         pytest.skip(reason)
-    with elasticsearch_node() as node:
+    with elasticsearch_node(quick=True) as node:
         yield node
         pid = node.pid
     assert is_gone(pid)
@@ -95,7 +95,7 @@ class TestNode:
 def test_a_secured_node_lets_an_api_key_do_what_its_role_allows_and_no_more() -> None:
     if reason := missing("8", secured=True):
         pytest.skip(reason)
-    with elasticsearch_node("8", secured=True, tls=True) as node:
+    with elasticsearch_node("8", quick=True, secured=True, tls=True) as node:
 
         def status(method: str, path: str, headers: dict[str, str], body: object = None) -> int:
             answer = requests.request(

@@ -87,6 +87,7 @@ def elasticsearch_node(
     *,
     heap: str = "1g",
     settings: Mapping[str, str] | None = None,
+    quick: bool = False,
     secured: bool = False,
     tls: bool = False,
 ) -> Iterator[Node]:
@@ -98,6 +99,8 @@ def elasticsearch_node(
         port: the HTTP port; a free one if left out.
         heap: the JVM's `-Xmx`.
         settings: further settings of Elasticsearch.
+        quick: let Java compile lightly: half of the processor time for a start and a minute of tests. Not for
+            measurements.
         secured: the whole distribution with security on, of the newest release that can be had as one, instead of
             the newest jars. `node.credentials` lets in, and API keys can be made.
         tls: HTTPS, for a secured node; `node.ca_file` is the certificate to trust.
@@ -108,7 +111,8 @@ def elasticsearch_node(
     """
     found = installation(version, secured=secured)
     home = (folder or Path(tempfile.mkdtemp(prefix="plugkit-elasticsearch-"))).resolve()
-    node = Node(found, home, port, heap=heap, settings=settings, remove=None if folder else home, tls=tls)
+    remove = None if folder else home
+    node = Node(found, home, port, heap=heap, settings=settings, remove=remove, quick=quick, tls=tls)
     try:
         yield node.start()
     finally:
@@ -138,7 +142,7 @@ def shared_node(version: str | None = None, *, secured: bool = False) -> Iterato
         pytest.skip(reason)
     found = installation(version, secured=secured)
     folder, owner = _run_folder(found)
-    node = Node(found, folder / "node", owner=owner, remove=folder)
+    node = Node(found, folder / "node", owner=owner, remove=folder, quick=True)
     with _in_use(node, folder, ends_here=owner == os.getpid()):
         yield node
 

@@ -51,6 +51,8 @@ class Node:
         heap: the JVM's `-Xmx`.
         settings: further settings of Elasticsearch; they win.
         remove: the folder that the node removes when its owner has gone: its own, or one around it.
+        quick: whether Java compiles lightly: a start and a minute of tests take half of the processor time, but lasting
+            load runs slower. Not for measurements.
         tls: whether a secured node speaks HTTPS, with a certificate of its own authority (`ca_file`).
     """
 
@@ -64,11 +66,12 @@ class Node:
         heap: str = "1g",
         settings: Mapping[str, str] | None = None,
         remove: Path | None = None,
+        quick: bool = False,
         tls: bool = False,
     ) -> None:
         self.installation, self.folder, self.heap, self.remove = installation, folder, heap, remove
         self.settings = dict(settings or {})
-        self.tls = tls
+        self.quick, self.tls = quick, tls
         self._owner = owner or os.getpid()
         self._wanted_port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -202,6 +205,8 @@ class Node:
     def _command(self, cluster: str, port: int) -> list[str]:
         java = self.installation
         options = ["-Xms256m", f"-Xmx{self.heap}", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
+        if self.quick:
+            options += ["-XX:TieredStopAtLevel=1"]
         if java.java_version >= 22:
             options += ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
         options += [f"-Djava.io.tmpdir={self.folder / 'tmp'}", f"-Des.path.home={self.folder}"]
