@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlflow.entities import Experiment, ViewType
+from mlflow.entities import Experiment, LifecycleStage, ViewType
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.store.tracking import SEARCH_MAX_RESULTS_DEFAULT
 
@@ -49,3 +49,10 @@ class ExperimentSearch(Experiments):
         hits, more = find(self.docs, EXPERIMENTS, wanted, sort, max_results, after)
         token = encode_token(hits[-1].sort, *asked) if more else None
         return PagedList([experiment_entity(hit.source) for hit in hits], token)
+
+    def filter_active_experiment_ids(self, experiment_ids: list[str]) -> list[str]:
+        """Those of the experiments that are there and active, by their numbers."""
+        ids = [self._numeric_id(one) for one in experiment_ids]
+        found = self.docs.get_many(EXPERIMENTS, list(dict.fromkeys(ids))) if ids else {}
+        active = [key for key, one in found.items() if one.source["lifecycle_stage"] == LifecycleStage.ACTIVE]
+        return sorted(active, key=int)
