@@ -52,7 +52,9 @@ def test_assessments_are_read_back_as_from_mlflows_own_store(store: Any, own: An
     given = [
         lambda: Feedback("a", 0.5, trace_id=trace, rationale="ü", metadata={"k": "v"}, span_id="s1", create_time_ms=7),
         lambda: Feedback("b", None, AssessmentError("E", "failed", "stack"), trace_id=trace, create_time_ms=8),
-        lambda: Feedback("c", {"x": [1, "y"]}, source=AssessmentSource("HUMAN", "ada"), trace_id=trace, create_time_ms=9),
+        lambda: Feedback(
+            "c", {"x": [1, "y"]}, source=AssessmentSource("HUMAN", "ada"), trace_id=trace, create_time_ms=9
+        ),
         lambda: Expectation("d", ["x", 1], trace_id=trace, create_time_ms=10),
         lambda: Expectation("e", False, trace_id=trace, create_time_ms=11),
     ]

@@ -27,9 +27,8 @@ COSTS = {"input_cost": 0.5, "output_cost": 0.25, "total_cost": 0.75}
 @pytest.fixture(scope="module")
 def twins(prefixes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """This store and MLflow's own, with the same traces in the same experiments."""
-    from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
-
     from mlflow_elasticsearch_tracking.store import ElasticsearchTrackingStore
+    from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
 
     folder = tmp_path_factory.mktemp("twins")
     uri = prefixes.fresh_uri()
@@ -173,7 +172,12 @@ def same_sessions(twins: Any) -> None:
     """Completed sessions in many windows, with and without filters, are the same."""
     bounds = [0, START + 3_000_000, START + 7_100_000, START + 11_000_000, 2**60]
     for low, high in itertools.combinations(bounds, 2):
-        for filter_string in (None, "tags.t = '1'", "status = 'OK'", "span.name RLIKE 'c' and trace.text LIKE '%root%'"):
+        for filter_string in (
+            None,
+            "tags.t = '1'",
+            "status = 'OK'",
+            "span.name RLIKE 'c' and trace.text LIKE '%root%'",
+        ):
             for most in (None, 2):
                 expected, got = (s.find_completed_sessions("1", low, high, most, filter_string) for s in twins)
                 assert got == expected, (low, high, filter_string)

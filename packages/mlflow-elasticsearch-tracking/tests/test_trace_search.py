@@ -21,9 +21,8 @@ NAMES = ["agent", "Agent", "tool_1", "läßt"]
 @pytest.fixture(scope="module")
 def twins(prefixes: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """This store and MLflow's own, with the same traces in the same experiments."""
-    from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
-
     from mlflow_elasticsearch_tracking.store import ElasticsearchTrackingStore
+    from mlflow_plugkit_testing.stores_sqlite import dispose, sqlite_tracking_store
 
     folder = tmp_path_factory.mktemp("twins")
     tested = ElasticsearchTrackingStore(prefixes.fresh_uri(), (folder / "tested").as_uri())
@@ -306,16 +305,21 @@ def test_candidates_beyond_the_first_few_are_found(twins: Any, monkeypatch: pyte
             same(*twins, filter_string, ["tags.t"])
 
 
+FIELDS = st.sampled_from(["name", "type", "status"])
+NAMED = st.sampled_from(["OK", "ERROR", "LLM", "call", "agent", "%A%"])
+PARTS = st.sampled_from(["alpha", "ALPHA", "to a", "answer 1", "ß", "question", "_3_"])
 comparisons = st.one_of(
-    st.builds("tags.t {} '{}'".format, st.sampled_from(["=", "!=", "LIKE", "ILIKE"]), st.sampled_from(TEXTS[:4] + ["%a%"])),
+    st.builds(
+        "tags.t {} '{}'".format,
+        st.sampled_from(["=", "!=", "LIKE", "ILIKE"]),
+        st.sampled_from([*TEXTS[:4], "%a%"]),
+    ),
     st.builds("status {} '{}'".format, st.sampled_from(["=", "!="]), st.sampled_from(["OK", "ERROR"])),
     st.builds("timestamp_ms {} {}".format, st.sampled_from(["<", ">", ">="]), st.integers(START, START + 900_000)),
-    st.builds("span.{} {} '{}'".format, st.sampled_from(["name", "type", "status"]), st.sampled_from(["=", "!=", "LIKE"]),
-              st.sampled_from(["OK", "ERROR", "LLM", "call", "agent", "%A%"])),
-    st.builds("trace.text {} '%{}%'".format, st.sampled_from(["LIKE", "ILIKE"]),
-              st.sampled_from(["alpha", "ALPHA", "to a", "answer 1", "ß", "question", "_3_"])),
+    st.builds("span.{} {} '{}'".format, FIELDS, st.sampled_from(["=", "!=", "LIKE"]), NAMED),
+    st.builds("trace.text {} '%{}%'".format, st.sampled_from(["LIKE", "ILIKE"]), PARTS),
     st.builds("feedback.good {}".format, st.sampled_from(["IS NULL", "= 'yes'", "> 0", "!= 'no'", "LIKE '%t%'"])),
-)  # fmt: skip
+)
 
 
 @given(st.lists(comparisons, min_size=2, max_size=4), st.sampled_from(ORDERS))

@@ -22,6 +22,13 @@ def span_ids(source: Mapping[str, Any]) -> list[str]:
     return [line.split(" ", 1)[0] for line in source.get("tree", "").split("\n") if line]
 
 
+def span_kinds(source: Mapping[str, Any]) -> dict[str, Kind]:
+    """Type, status and name of each of a trace's spans."""
+    kinds = [tuple(kind) for kind in source.get("kinds", ())]
+    lines = (line.split(" ") for line in source.get("tree", "").split("\n") if line)
+    return {span: kinds[int(number)] for span, _, number in lines}
+
+
 def grow(source: Source, spans: Iterable[tuple[str, str | None, Kind, Any, Any]]) -> None:
     """Put spans into a trace's source, in place of their former state where they were there.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Trace, TraceData
@@ -27,11 +27,14 @@ from mlflow_elasticsearch_tracking.trace_documents import (
     without_nothing,
 )
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch import Action, Document, bulk
+from mlflow_plugkit_elasticsearch import Action, Document, Hit, bulk
 from mlflow_plugkit_elasticsearch.documents import Source
+from mlflow_plugkit_elasticsearch.queries import terms
 
 #: Seconds between the attempts to read a trace whose spans are still on their way.
 WAITS = (1.0, 2.0)
+#: Up to so many spans are read by their ids.
+FEW_SPANS = 20
 _OPEN = ("IN_PROGRESS", "STATE_UNSPECIFIED")
 
 
@@ -135,14 +138,41 @@ class Spans(TraceBase):
                 traces.append(Trace(info=trace_info_of(source), data=TraceData(spans=spans_of(own))))
         return traces
 
-    def _spans_of(self, sources: Iterable[Mapping[str, Any]]) -> Mapping[str, list[Source]]:
-        """The spans' sources by trace, read by id: what was acknowledged is there, refreshed or not."""
-        ids = [span_key(source["trace_id"], span) for source in sources for span in span_tree.span_ids(source)]
+    def _spans_of(self, sources: Sequence[Mapping[str, Any]]) -> Mapping[str, list[Source]]:
+        """The spans' sources by trace.
+
+        The traces say which spans there are and what they are called. Many are searched for, which is faster; what
+        a search does not see yet, or sees in a former state, is read by id.
+        """
+        wanted = {
+            span_key(source["trace_id"], span): kind
+            for source in sources
+            for span, kind in span_tree.span_kinds(source).items()
+        }
+        found: dict[str, Source] = {}
+        if len(wanted) > FEW_SPANS:
+            for hit in self._span_hits([source["trace_id"] for source in sources]):
+                if wanted.get(hit.id) == (hit.source["type"], hit.source["status"], hit.source["name"]):
+                    found[hit.id] = hit.source
+        missing = [key for key in wanted if key not in found]
+        for start in range(0, len(missing), SPAN_STEP):
+            found |= {d.id: d.source for d in self.docs.get_many(SPANS, missing[start : start + SPAN_STEP]).values()}
         spans: dict[str, list[Source]] = defaultdict(list)
-        for start in range(0, len(ids), SPAN_STEP):
-            for document in self.docs.get_many(SPANS, ids[start : start + SPAN_STEP]).values():
-                spans[document.source["trace_id"]].append(document.source)
+        for key in wanted:
+            if key in found:
+                spans[found[key]["trace_id"]].append(found[key])
         return spans
+
+    def _span_hits(self, trace_ids: Sequence[str]) -> Iterator[Hit]:
+        order = [{"trace_id": "asc"}, {"span_id": "asc"}]
+        after: list[Any] | None = None
+        while True:
+            query = terms("trace_id", trace_ids)
+            hits = self.docs.page(SPANS, query, order, SPAN_STEP, after=after, fresh=False)
+            yield from hits
+            if len(hits) < SPAN_STEP:
+                return
+            after = hits[-1].sort
 
     @property
     def supports_trace_archival(self) -> bool:

@@ -126,14 +126,20 @@ class TraceMetrics(TraceBase):
         if not on_traces:
             yield all_of(on_spans)
             return
-        ids: list[str] = []
-        for hit in self.docs.scan(TRACES, all_of([scope, *on_traces]), "trace_id", source=False):
-            ids.append(hit.sort[0])
-            if len(ids) == TRACES_AT_ONCE:
+        body: dict[str, Any] = {
+            "query": all_of([scope, *on_traces]),
+            "size": TRACES_AT_ONCE,
+            "sort": ["trace_id"],
+            "_source": False,
+            "stored_fields": "_none_",
+        }
+        while True:
+            ids = [hit["sort"][0] for hit in self.docs.search(TRACES, body)["hits"]["hits"]]
+            if ids:
                 yield all_of([terms("trace_id", ids), *on_spans])
-                ids = []
-        if ids:
-            yield all_of([terms("trace_id", ids), *on_spans])
+            if len(ids) < TRACES_AT_ONCE:
+                return
+            body["search_after"] = ids[-1:]
 
     def _grouped(self, index: Index, asked: Asked, queries: Iterable[Query]) -> dict[GroupKey, Group]:
         groups: dict[GroupKey, Group] = {}

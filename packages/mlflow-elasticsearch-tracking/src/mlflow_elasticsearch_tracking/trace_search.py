@@ -178,7 +178,6 @@ class TraceSearch(TraceBase):
             "size": size,
             "collapse": {"field": "trace_id"},
             "sort": ["_doc"],
-            "_source": ["trace_id", "name", "type", "status", "content"],
         }
         return [hit["_source"] for hit in self.docs.search(SPANS, body)["hits"]["hits"]]
 
@@ -189,8 +188,7 @@ class TraceSearch(TraceBase):
         while trace_ids:
             query = all_of([terms("trace_id", trace_ids), *spans.span_queries()])
             order = [{"trace_id": "asc"}, {"span_id": "asc"}]
-            source = ["trace_id", "name", "type", "status", "content"]
-            hits = self.docs.page(SPANS, query, order, FEW, after=after, source=source)
+            hits = self.docs.page(SPANS, query, order, FEW, after=after)
             found |= {hit.source["trace_id"] for hit in hits if spans.matches(hit.source)}
             if len(hits) < FEW:
                 break
