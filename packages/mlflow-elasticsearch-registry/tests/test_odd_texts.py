@@ -44,7 +44,7 @@ def is_name(text: str) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(name=NAMES.filter(is_name), value=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_name_and_value_come_back_as_they_were(session_store: Any, name: str, value: str) -> None:
     """A model of any name that MLflow admits is made, tagged, found by its exact name and deleted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import threading
 from collections.abc import Collection, Mapping
@@ -42,7 +43,7 @@ class Cluster:
 
     def __init__(self, settings: ElasticsearchSettings) -> None:
         self.settings = settings
-        self._secrets = settings.secrets()
+        self._secrets = _secrets(settings)
         self._client: Any = None
         self._pid = 0
         self._making = threading.Lock()
@@ -114,8 +115,12 @@ class Cluster:
             status = status_of(exc)
             if status is None or status not in accepted:
                 raise
-            return status, getattr(exc, "body", None) or {}
-        return response.meta.status, response.body or {}
+            body = getattr(exc, "body", None)
+            return status, body if isinstance(body, dict) else {}
+        if not isinstance(response.body, dict):
+            transport = require("elastic_transport", distribution=DISTRIBUTION)
+            raise transport.SerializationError(f"The answer is no JSON object: {str(response.body)[:200]!r}")
+        return response.meta.status, response.body
 
     def _report(self, state: Any) -> None:
         error = state.outcome.exception()
@@ -179,7 +184,7 @@ def _make(settings: ElasticsearchSettings) -> Any:
         if secret:
             arguments["bearer_auth" if name == "bearer_token" else name] = secret.get_secret_value()
     if settings.username and settings.password:
-        arguments["basic_auth"] = (settings.username, settings.password.get_secret_value())
+        arguments["basic_auth"] = _basic(settings.username, settings.password.get_secret_value())
     if settings.uses_tls:
         if settings.ca_file:
             arguments["ca_certs"] = settings.ca_file
@@ -189,21 +194,38 @@ def _make(settings: ElasticsearchSettings) -> Any:
         arguments["cloud_id"] = settings.cloud_id
     else:
         arguments["hosts"] = settings.urls
-    with ERRORS.applied("set up the connection", settings.secrets()):
+    with ERRORS.applied("set up the connection", _secrets(settings)):
         return elasticsearch.Elasticsearch(**arguments)
 
 
+def _basic(username: str, password: str) -> str:
+    """Credentials as RFC 7617 encodes them; the official client takes only ASCII."""
+    return base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def _secrets(settings: ElasticsearchSettings) -> tuple[str, ...]:
+    """What must not be shown, also in the form in which it is sent."""
+    held = settings.secrets()
+    if settings.username and settings.password:
+        held += (_basic(settings.username, settings.password.get_secret_value()),)
+    return held
+
+
 def _serializers() -> dict[str, Any]:
-    """Orjson for what comes back: a page of a thousand runs is megabytes of JSON."""
+    """Orjson for what comes back: a page of a thousand runs is megabytes of JSON.
+
+    What is no JSON, such as a proxy's page of HTML, stays a text: its status decides what becomes of it.
+    """
     base = require("elasticsearch", distribution=DISTRIBUTION).JsonSerializer
 
     class Orjson(base):  # type: ignore[misc, valid-type] # imported lazily
         mimetype = "application/json"
 
         def loads(self, data: bytes) -> Any:
-            return orjson.loads(data)
+            try:
+                return orjson.loads(data)
+            except orjson.JSONDecodeError:
+                return data.decode(errors="replace")
 
-    class Compatible(Orjson):
-        mimetype = "application/vnd.elasticsearch+json"
-
-    return {one.mimetype: one() for one in (Orjson, Compatible)}
+    answered = ("application/json", "application/vnd.elasticsearch+json", "text/html", "text/plain", "text/xml")
+    return dict.fromkeys(answered, Orjson())
