@@ -1,6 +1,6 @@
-"""What a data scientist does with models and datasets, by MLflow's public functions; run with a tracking URI.
+"""What a data scientist does with models and datasets, by MLflow's public functions, and `mlflow gc`.
 
-Prints one line of JSON: what was read back.
+Run with a tracking URI and the URI of the store behind it. Prints one line of JSON: what was read back.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import json
 import sys
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import mlflow
 import mlflow.genai.datasets
 import numpy as np
 import pandas as pd
+from click.testing import CliRunner
+from mlflow.cli import gc
 from mlflow.entities import LoggedModelInput
 from sklearn.linear_model import LogisticRegression
 
@@ -114,22 +117,22 @@ def evaluated(experiment_id: str) -> dict[str, Any]:
     return answer
 
 
-def main(uri: str) -> None:
-    """Do all of it in one experiment, then delete the model and its run."""
+def main(uri: str, store_uri: str) -> None:
+    """Do all of it in one experiment, then delete the model and its run, and clean up."""
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri("sqlite:///registry.db")
     experiment_id = mlflow.set_experiment("workflow").experiment_id
-    facts = {
-        "autologged": autologged(),
-        "logged": logged(),
-        "external": external(),
-        "evaluated": evaluated(experiment_id),
-    }
+    # To find a model's requirements MLflow starts a process that imports it, for ten seconds and more.
+    with mock.patch("mlflow.models.infer_pip_requirements", return_value=["scikit-learn"]):
+        facts = {"autologged": autologged(), "logged": logged()}
+    facts |= {"external": external(), "evaluated": evaluated(experiment_id)}
     client = mlflow.MlflowClient()
     client.delete_logged_model(facts["logged"]["model_id"])
     client.delete_run(facts["logged"]["run_id"])
+    cleaned = CliRunner(env={"MLFLOW_TRACKING_URI": store_uri}).invoke(gc, ["--backend-store-uri", store_uri])
+    facts["gc"] = {"exit code": cleaned.exit_code, "output": cleaned.output}
     print(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

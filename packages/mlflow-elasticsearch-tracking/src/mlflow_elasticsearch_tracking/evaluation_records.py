@@ -132,6 +132,7 @@ class EvaluationRecords(StoreBase):
             return dataset_document(source | {"profile": json.dumps({"num_records": count} if count else None)})
 
         self.docs.update(EVALUATION_DATASETS, dataset_id, change, lambda: no_dataset(dataset_id))
+        self.docs.refresh(EVALUATION_RECORDS)
         return deleted
 
     def _check_dataset(self, dataset_id: str) -> None:

@@ -138,6 +138,7 @@ class Inputs(StoreBase):
 
     def _hard_delete_datasets_of(self, experiment_id: str) -> None:
         """Delete the datasets of an experiment that is deleted for good."""
+        self.docs.refresh(DATASETS, always=True)
         self.docs.delete_where(DATASETS, term("experiment_id", experiment_id), "key")
 
     def _find_datasets(self, keys: set[tuple[str, str, str]]) -> dict[tuple[str, str, str], Dataset]:

@@ -141,17 +141,20 @@ class LoggedModels(ModelSearch):
         """
         if self.docs.get(LOGGED_MODELS, model_id) is None:
             raise no_model(model_id)
+        self.docs.refresh(MODEL_METRICS, always=True)
         self.docs.delete_where(MODEL_METRICS, term("model_id", model_id), "block_id")
         self.docs.delete(LOGGED_MODELS, model_id)
 
     def _get_deleted_logged_models(self, older_than: int = 0) -> list[str]:
         """The ids of the models that were deleted at least `older_than` milliseconds ago: `mlflow gc`."""
+        self.docs.refresh(LOGGED_MODELS, always=True)
         before = between("last_updated_timestamp_ms", lte=now_ms() - older_than)
         query = all_of([term("lifecycle_stage", "deleted"), before])
         return [hit.id for hit in self.docs.scan(LOGGED_MODELS, query, "model_id", source=False)]
 
     def _hard_delete_models_of(self, experiment_id: str) -> None:
         """Delete all models of an experiment that is deleted for good."""
+        self.docs.refresh(LOGGED_MODELS, always=True)
         for hit in list(self.docs.scan(LOGGED_MODELS, term("experiment_id", experiment_id), "model_id", source=False)):
             self._hard_delete_logged_model(hit.id)
 

@@ -116,6 +116,7 @@ class ModelMetrics(StoreBase):
 
     def _forget_run_of_models(self, run_id: str) -> None:
         """Drop the metrics that a run logged for models: for a run that is deleted for good."""
+        self.docs.refresh(LOGGED_MODELS, always=True)
         for hit in list(self.docs.scan(LOGGED_MODELS, term("metric_runs", run_id), "model_id", source=False)):
             self._forget_run_of_model(hit.id, run_id)
 

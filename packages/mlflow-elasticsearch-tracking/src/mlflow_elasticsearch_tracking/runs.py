@@ -241,6 +241,7 @@ class Runs(StoreBase):
 
     def _get_deleted_runs(self, older_than: int = 0) -> list[str]:
         """The ids of the runs that were deleted at least `older_than` milliseconds ago; for `mlflow gc`."""
+        self.docs.refresh(RUNS, always=True)
         before = between("deleted_time", lte=now_ms() - older_than)
         query = all_of([term("lifecycle_stage", LifecycleStage.DELETED), before])
         self.docs.written(RUNS)

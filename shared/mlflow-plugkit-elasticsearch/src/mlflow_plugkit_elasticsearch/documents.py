@@ -235,15 +235,16 @@ class Documents:
 
     # Searching: sees at least what this process wrote.
 
-    def refresh(self, index: Index) -> None:
-        """Let searches see what this process has written to the index."""
+    def refresh(self, index: Index, *, always: bool = False) -> None:
+        """Let searches see what this process has written to the index; with `always` what anybody has."""
         freshness = self._freshness[index.name]
         writes = freshness.pending()
-        if writes is None:
+        if writes is None and not always:
             return
         params = {"ignore_unavailable": "true"}
         self.cluster.request("POST", f"{self._path(index)}/_refresh", f"refresh {index.name}", params=params)
-        freshness.seen(writes)
+        if writes is not None:
+            freshness.seen(writes)
 
     def search(self, index: Index, body: Mapping[str, Any], *, fresh: bool = True) -> Any:
         """The raw answer to a search; no hits where there is no such index.
