@@ -32,9 +32,9 @@ def prefix(url: str) -> Iterator[str]:
     try:
         yield uri
     finally:
-        for row in docs.cluster.request("GET", "/_cat/indices?h=index&format=json", "list the indices").body:
-            if row["index"].startswith(f"{name}-"):
-                docs.cluster.request("DELETE", f"/{row['index']}", "delete what was measured")
+        for index in docs.cluster.request("GET", "/_alias", "list the indices").body:
+            if index.startswith(f"{name}-"):
+                docs.cluster.request("DELETE", f"/{index}", "delete what was measured")
         for template in docs.cluster.request("GET", "/_index_template", "list the templates").body["index_templates"]:
             if template["name"].startswith(f"{name}-"):
                 docs.cluster.request("DELETE", f"/_index_template/{template['name']}", "delete what was measured")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import eq, lt
 from typing import Any
@@ -110,48 +111,47 @@ def value_of(row: Row) -> float:
     return math.nan if row[-1] is True else float(row[2])
 
 
-def sample(parts: Sequence[Columns], most: int, steps: Bounds) -> list[Row]:
+def sample(parts: Sequence[Columns], most: int, steps: Bounds) -> Iterator[tuple[int, int, float]]:
     """At most `most` points by (step, timestamp, value), evenly spaced by their number, the last one among them.
 
     As MLflow's SQL store samples: the first of each of `most` equal parts (SQL's NTILE), the last point in place of
-    the last of them.
+    the last of them. Points that lie in the order of their steps, as most do, are sampled by their places alone.
     """
     parts = sorted((part for part in parts if len(part.steps)), key=lambda part: part.steps[0])
+    parts = [part for part, before in zip(parts, [None, *parts], strict=False) if part != before]
     column = list(chain.from_iterable(part.steps for part in parts))
     if all(map(lt, column, column[1:])):
-        timestamps = list(chain.from_iterable(part.timestamps for part in parts))
-        values = list(chain.from_iterable(part.values for part in parts))
-        chosen = _within(column, steps)
-        picked = [chosen[i] for i in _spread(len(chosen), most)]
-        return [(column[i], timestamps[i], values[i]) for i in picked]
+        first, last = (0, len(column)) if steps is None else _places(column, steps)
+        columns = (column, *(list(chain.from_iterable(part[field] for part in parts)) for field in (1, 2)))
+        return zip(*(_spread(one[first:last], most) for one in columns), strict=True)
     rows = ordered(parts, by_time=False)
     if steps is not None:
         rows = [row for row in rows if steps[0] <= row[0] <= steps[1]]
-    return [(row[0], row[1], value_of(row)) for row in (rows[i] for i in _spread(len(rows), most))]
+    return ((row[0], row[1], value_of(row)) for row in _spread(rows, most))
 
 
-def _within(column: Sequence[int], steps: Bounds) -> Sequence[int]:
-    if steps is None:
-        return range(len(column))
-    return [i for i, step in enumerate(column) if steps[0] <= step <= steps[1]]
+def _places(column: Sequence[int], steps: tuple[int, int]) -> tuple[int, int]:
+    return bisect_left(column, steps[0]), bisect_right(column, steps[1])
 
 
-def _spread(count: int, most: int) -> list[int]:
-    if count <= most:
-        return list(range(count))
-    size, larger = divmod(count, most)
-    starts = [i * size + min(i, larger) for i in range(most)]
-    starts[-1] = count - 1
-    return starts
+def _spread(column: list[Any], most: int) -> list[Any]:
+    if len(column) <= most:
+        return column
+    size, larger = divmod(len(column), most)
+    edge = larger * (size + 1)
+    return [*column[: edge : size + 1], *column[edge::size]][: most - 1] + column[-1:]
 
 
 def _behind(rows: list[Row], after: Row | None) -> list[Row]:
     return rows if after is None else [row for row in rows if row > after]
 
 
-def with_run_id(key: str, run_id: str, step: int, timestamp: int, value: float) -> MetricWithRunId:
-    """The entity, without the `Metric` that its constructor takes apart again."""
-    metric = MetricWithRunId.__new__(MetricWithRunId)
-    Metric.__init__(metric, key, value, timestamp, step)
-    metric._run_id = run_id
-    return metric
+def with_run_id(key: str, run_id: str, rows: Iterable[tuple[int, int, float]]) -> list[MetricWithRunId]:
+    """Points (step, timestamp, value) as entities, without the `Metric` that their constructor takes apart again."""
+    metrics = []
+    for step, timestamp, value in rows:
+        metric = MetricWithRunId.__new__(MetricWithRunId)
+        Metric.__init__(metric, key, value, timestamp, step)
+        metric._run_id = run_id
+        metrics.append(metric)
+    return metrics

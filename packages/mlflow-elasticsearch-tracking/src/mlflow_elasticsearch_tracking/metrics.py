@@ -53,8 +53,8 @@ class Metrics(StoreBase):
         with collector_paused():
             for run_id in sorted(columns):
                 left = None if max_results is None else max_results - len(found)
-                for row in ordered(columns[run_id], by_time=True)[:left]:
-                    found.append(with_run_id(metric_key, run_id, row[1], row[0], value_of(row)))
+                rows = ordered(columns[run_id], by_time=True)[:left]
+                found += with_run_id(metric_key, run_id, ((row[1], row[0], value_of(row)) for row in rows))
         return found
 
     def get_metric_history_bulk_interval_from_steps(
@@ -66,7 +66,7 @@ class Metrics(StoreBase):
         wanted = set(steps)
         columns = Histories(self.docs, [run_id], metric_key).columns((min(wanted), max(wanted)))
         rows = [row for row in ordered(columns.get(run_id, ()), by_time=False) if row[0] in wanted]
-        return [with_run_id(metric_key, run_id, row[0], row[1], value_of(row)) for row in rows[:max_results]]
+        return with_run_id(metric_key, run_id, ((row[0], row[1], value_of(row)) for row in rows[:max_results]))
 
     def get_metric_history_bulk_interval(
         self,
@@ -93,11 +93,10 @@ class Metrics(StoreBase):
         bounds = None if start_step is None or end_step is None else (start_step, end_step)
         columns = Histories(self.docs, run_ids, metric_key).columns(bounds)
         with collector_paused():
-            return [
-                with_run_id(metric_key, run_id, *row)
-                for run_id in run_ids
-                for row in sample(columns.get(run_id, ()), max(1, max_results), bounds)
-            ]
+            found: list[MetricWithRunId] = []
+            for run_id in run_ids:
+                found += with_run_id(metric_key, run_id, sample(columns.get(run_id, ()), max(1, max_results), bounds))
+            return found
 
     def get_max_step_for_metric(self, run_id: str, metric_key: str) -> int:
         """The highest step of a metric of a run; 0 where it has no points."""
