@@ -15,6 +15,10 @@ LOWER_IS_BETTER = frozenset(
         "median_absolute_error",
     )
 )  # fmt: skip
+ON_DEMAND = frozenset(
+    ("balanced_accuracy", "specificity", "f1", "false_negative_rate", "mse", "p_value", "found by", "tested")
+)
+"""What the report leaves to the tables."""
 WITHOUT_DIRECTION = frozenset(("selection_rate", "mean_error", "mean_prediction", "count"))
 
 
@@ -61,7 +65,8 @@ class Section:
     Attributes:
         title: the heading in the report.
         text: sentences that say what was found, for somebody who knows no statistics.
-        tables: by file name without its ending; `shown` says which the report shows, under which heading.
+        tables: by file name without its ending.
+        shown: the heading and the part of each table that the report shows.
         plots: PNG images by file name without its ending.
     """
 
@@ -69,14 +74,20 @@ class Section:
     text: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     tables: dict[str, Any] = field(default_factory=dict)
-    shown: dict[str, str] = field(default_factory=dict)
+    shown: dict[str, tuple[str, Any]] = field(default_factory=dict)
     plots: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add_table(self, name: str, frame: Any, heading: str) -> None:
-        """Keep a table that the report shows under a heading."""
+    def add_table(self, name: str, frame: Any, heading: str, part: Any = None) -> None:
+        """Keep a table, of which the report shows all or a part under a heading."""
         self.tables[name] = frame
-        self.shown[name] = heading
+        self.shown[name] = (heading, frame if part is None else part)
+
+
+def for_readers(frame: Any) -> Any:
+    """The columns of a table of slices or groups that fit on a page."""
+    hidden = [c for c in frame.columns if str(c).removesuffix(".lower").removesuffix(".upper") in ON_DEMAND]
+    return frame.drop(columns=hidden)
 
 
 def higher_is_better(metric: str) -> bool | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_validation_evaluator.columns import Coded, check_groups, coded, combined
-from mlflow_validation_evaluator.figures import Figure, Interval, Section
+from mlflow_validation_evaluator.figures import Figure, Interval, Section, for_readers
 from mlflow_validation_evaluator.intervals import contenders, largest_difference
 from mlflow_validation_evaluator.outcome import Outcome
 from mlflow_validation_evaluator.reading import require_columns
@@ -49,8 +49,11 @@ def fairness(outcome: Outcome, config: Config) -> Section:
 
         gaps += function_figures(outcome, wanted.columns, wanted.functions)
     section.figures = worst_of(gaps) + gaps
-    section.add_table("groups", pd.concat(tables, ignore_index=True), "Metrics of the groups")
-    section.add_table("gaps", _gaps_frame(section.figures, config.confidence), "Gaps and ratios between groups")
+    frame = pd.concat(tables, ignore_index=True)
+    section.add_table("groups", frame, "Metrics of the groups", for_readers(frame))
+    gaps_frame = _gaps_frame(section.figures, config.confidence)
+    widest = gaps_frame[gaps_frame["figure"].str.count(r"\.") == 1]
+    section.add_table("gaps", gaps_frame, "Gaps and ratios between groups", widest)
     section.text = _sentences(section.figures)
     return section
 

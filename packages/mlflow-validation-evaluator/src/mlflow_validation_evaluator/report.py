@@ -40,10 +40,10 @@ EXPLAINED = {
     "Interval": "The data are a sample, so the true value of a figure is not known exactly. The interval holds it with "
     "the stated confidence.",
     "Slice": "A part of the rows, such as one region or one range of ages.",
-    "Worst slices": "Parts of the data in which the model is worse than elsewhere beyond chance. Thousands of parts are "
-    "looked at, so that chance alone would show some: the p-values are corrected for that.",
+    "Worst slices": "Parts of the data in which the model is worse than elsewhere beyond chance. Thousands of parts "
+    "are looked at, so that chance alone would show some: the p-values are corrected for that.",
     "Gap, ratio": "The largest value of all groups minus the smallest; the smallest divided by the largest.",
-    "PSI": "Population stability index: how far a column's distribution has moved: 0 is not at all, over 0.25 a lot.",
+    "PSI": "Population stability index: how far a column's distribution has moved: 0 is not at all, 0.25 a lot.",
 }
 
 
@@ -81,15 +81,20 @@ def _verdict(verdicts: Sequence[Verdict]) -> str:
     broken = sum(not v.passed for v in verdicts)
     word = "passes all" if not broken else "does not pass"
     count = f"{len(verdicts) - broken} of {len(verdicts)} gates hold."
-    rows = "".join(
-        f'<tr class="{"pass" if v.passed else "fail"}"><td class="mark">{"✓ holds" if v.passed else "✗ broken"}</td>'
-        f"<td><code>{_escaped(v.gate.text)}</code></td><td>{_number(v.value)}</td><td>{_compared(v)}</td></tr>"
-        for v in verdicts
-    )
+    rows = "".join(_gate(verdict) for verdict in verdicts)
     return (
         f'<div class="verdict {"fail" if broken else "pass"}"><strong>The model {word}{"" if broken else " gates"}.'
-        f"</strong> {count}</div><table><thead><tr><th>Gate</th><th>Condition</th><th>Value</th>"
-        f"<th>What was compared</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"</strong> {count}</div><table><thead><tr><th>Gate</th><th class=text>Condition</th><th>Value</th>"
+        f"<th class=text>What was compared</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _gate(verdict: Verdict) -> str:
+    kind, mark = ("pass", "✓ holds") if verdict.passed else ("fail", "✗ broken")
+    return (
+        f'<tr class="{kind}"><td class="mark">{mark}</td>'
+        f'<td class="text"><code>{_escaped(verdict.gate.text)}</code></td>'
+        f'<td>{_number(verdict.value)}</td><td class="text">{_compared(verdict)}</td></tr>'
     )
 
 
@@ -99,7 +104,7 @@ def _compared(verdict: Verdict) -> str:
     if verdict.gate.level is None:
         return "the value"
     end = "lower" if verdict.gate.operator[0] == ">" else "upper"
-    return f"{end} end of the {verdict.gate.level:.4g} interval: {_number(verdict.measured)}"
+    return f"{end} end of the {_percent(verdict.gate.level)} interval: {_number(verdict.measured)}"
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -130,7 +135,7 @@ def _headline(headline: Sequence[Figure], level: float) -> str:
             f"<td>{shown}</td><td>{better}</td></tr>"
         )
     return (
-        f"<h2>All rows</h2><table><thead><tr><th>Figure</th><th>Value</th><th>{level:.4g} interval</th>"
+        f"<h2>All rows</h2><table><thead><tr><th>Figure</th><th>Value</th><th>{_percent(level)} interval</th>"
         f"<th>Better</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
@@ -142,8 +147,8 @@ def _section(section: Section) -> str:
         data = base64.b64encode(plot).decode("ascii")
         label = f"{section.title}: {name.replace('_', ' ')}"
         parts.append(f'<img alt="{_escaped(label)}" src="data:image/png;base64,{data}">')
-    for name, heading in section.shown.items():
-        parts.append(_table(section.tables[name], heading, name))
+    for name, (heading, frame) in section.shown.items():
+        parts.append(_table(frame, heading, name))
     parts += [f'<p class="note">{_escaped(note)}</p>' for note in section.notes]
     return "".join(parts)
 
@@ -152,16 +157,15 @@ def _table(frame: pd.DataFrame, heading: str, name: str) -> str:
     shown = frame.head(MOST_ROWS)
     ranges = [c for c in shown.columns if f"{c}.lower" in shown.columns]
     columns = [c for c in shown.columns if not str(c).endswith((".lower", ".upper"))]
-    head = "".join(f"<th>{_words(str(c))}</th>" for c in columns)
+    texts = [c for c in columns if not pd.api.types.is_numeric_dtype(shown[c].dtype)]
+    head = "".join(f"<th{' class=text' if c in texts else ''}>{_words(str(c))}</th>" for c in columns)
     body = "".join(
         "<tr>" + "".join(_cell(row, c, c in ranges) for c in columns) + "</tr>" for row in shown.to_dict("records")
     )
-    more = ""
-    if len(frame) > MOST_ROWS:
-        more = f'<p class="note">The first {MOST_ROWS} of {len(frame):,} rows; all are in {name}.csv.</p>'
-    empty = '<p class="note">None.</p>' if frame.empty else ""
+    more = f"The first {MOST_ROWS} of {len(frame):,} rows; all" if len(frame) > MOST_ROWS else "All"
+    note = f'<p class="note">{more} figures are in {name}.csv.</p>' if len(frame) else '<p class="note">None.</p>'
     table = "" if frame.empty else f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<h3>{_escaped(heading)}</h3><div class="wide">{table}</div>{more}{empty}'
+    return f'<h3>{_escaped(heading)}</h3><div class="wide">{table}</div>{note}'
 
 
 def _cell(row: Mapping[Any, Any], column: Any, has_range: bool) -> str:
@@ -190,6 +194,10 @@ def _number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:.2e}"
+
+
+def _percent(level: float) -> str:
+    return f"{level * 100:.4g} %"
 
 
 def _words(name: str) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_validation_evaluator.columns import coded
-from mlflow_validation_evaluator.figures import Figure, Interval, Section, higher_is_better
+from mlflow_validation_evaluator.figures import Figure, Interval, Section, for_readers, higher_is_better
 from mlflow_validation_evaluator.groups import frame_of, grouped
 from mlflow_validation_evaluator.outcome import Outcome
 from mlflow_validation_evaluator.reading import require_columns
@@ -47,9 +47,10 @@ def slices(outcome: Outcome, config: Config) -> Section:
     section.figures.append(Figure("slices.found", float(len(found))))
     if wanted.search is not False:
         frame = found_frame(outcome, found, [p[0] for p in found_parts], config.confidence)
-        section.add_table("found_slices", frame, "Slices that the search found")
+        section.add_table("found_slices", frame, "Slices that the search found", for_readers(frame))
     if frames:
-        section.add_table("slices", pd.concat(frames, ignore_index=True), "Slices of the given columns")
+        frame = pd.concat(frames, ignore_index=True)
+        section.add_table("slices", frame, "Slices of the given columns", for_readers(frame))
     section.text = _sentences(found, found_parts, outcome)
     return section
 
