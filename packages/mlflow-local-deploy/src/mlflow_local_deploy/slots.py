@@ -69,7 +69,12 @@ class Slot:
         """
         self.path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self.page = Page.from_buffer(mmap.mmap(self.fd, ctypes.sizeof(Page)))
+        # A mapping keeps a copy of its descriptor, and with it a lock: the lock is on another one.
+        mapped = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.page = Page.from_buffer(mmap.mmap(mapped, ctypes.sizeof(Page)))
+        finally:
+            os.close(mapped)
 
     @classmethod
     def create(cls, path: Path, now: float) -> Slot:
