@@ -44,6 +44,7 @@ nox.options.error_on_missing_interpreters = True
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONDONTWRITEBYTECODE": ""}
 UVX = ["uvx"] if shutil.which("uvx") else [sys.executable, "-m", "uv", "tool", "run"]
 REPOSITORY = "repository"
+ELASTICSEARCH = "MLFLOW_PLUGKIT_ELASTICSEARCH_VERSION"
 # A plain run takes both ends of each package's range; a tag, a cell's full name and a listing see all of it.
 SEES_ALL = any(a in ("-t", "--tags", "-l", "--list", "--list-sessions", "--json") or "tests(" in a for a in sys.argv)
 
@@ -86,10 +87,12 @@ def install_wheels(session: nox.Session, package: Package, *pins: str) -> None:
     )
 
 
-def run_tests(session: nox.Session, package: Package) -> None:
+def run_tests(session: nox.Session, package: Package, **env: str) -> None:
     # One process per core; a class stays in one of them, since it may own a server. `-- -n 0` to debug.
     parallel = ("-n", "auto", "--dist", "loadscope")
-    session.run("pytest", "-c", "pyproject.toml", f"{package.folder}/tests", *parallel, *session.posargs, env=QUIET)
+    session.run(
+        "pytest", "-c", "pyproject.toml", f"{package.folder}/tests", *parallel, *session.posargs, env={**QUIET, **env}
+    )
 
 
 @nox.session
@@ -102,7 +105,9 @@ def tests(session: nox.Session, package: str, mlflow: str | None) -> None:
         return
     member = packages()[package]
     install_wheels(session, member, f"mlflow-skinny=={mlflow}", *mlflow_constraints(mlflow))
-    run_tests(session, member)
+    # Both Elasticsearch are tested with: 8 beside older MLflows, 9 beside the newest.
+    version = "9" if mlflow == mlflow_versions(member)[-1] else "8"
+    run_tests(session, member, **{ELASTICSEARCH: os.environ.get(ELASTICSEARCH, version)})
     if not SEES_ALL:
         session.log(f"Every MLflow that {package} admits: nox -t {package}   ({', '.join(mlflow_versions(member))})")
 

@@ -172,6 +172,21 @@ def test_two_workers_share_one_node_that_is_gone_after_their_run_even_a_killed_o
     until(lambda: not list(tmp_path.glob("plugkit-elasticsearch-*/*")))
 
 
+@pytest.mark.slow
+def test_a_run_in_one_process_ends_its_node_after_the_last_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    if reason := missing():
+        pytest.skip(reason)
+    with shared_node() as first:
+        assert isinstance(first, Node)
+        with shared_node() as second:
+            assert second.url == first.url
+        pid, folder = first.pid, first.folder
+        assert first.is_running
+    assert is_gone(pid)
+    assert not folder.parent.exists()
+
+
 def test_without_java_the_tests_are_skipped_with_the_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(elasticsearch_jars, "JVM_FOLDER", tmp_path)
     monkeypatch.setenv("PATH", "")

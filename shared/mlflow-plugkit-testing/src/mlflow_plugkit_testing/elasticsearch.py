@@ -26,11 +26,9 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import requests
 
 from mlflow_plugkit_testing.elasticsearch_jars import (
     FetchError,
@@ -40,7 +38,7 @@ from mlflow_plugkit_testing.elasticsearch_jars import (
     installation,
     missing,
 )
-from mlflow_plugkit_testing.elasticsearch_node import Node, NodeError
+from mlflow_plugkit_testing.elasticsearch_node import Node, NodeError, Server
 
 __all__ = ["Cluster", "Node", "NodeError", "elasticsearch_node", "missing", "shared_node"]
 
@@ -50,25 +48,28 @@ _users: Counter[Path] = Counter()
 _users_lock = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """An existing cluster, named by the environment: tests may use it, but neither end nor start it.
+class Cluster(Server):
+    """An existing cluster, named by the environment: tests may use it, but neither end nor start it."""
 
-    Attributes:
-        url: without a trailing slash.
-        headers: the Authorization header, where credentials are given; no repr shows it.
-        ca_certs: a file of certificate authorities, or None for the system's.
-    """
+    def __init__(self, url: str, headers: Mapping[str, str], ca_file: str | None = None) -> None:
+        self._url, self._headers, self._ca_file = url, dict(headers), ca_file
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    ca_certs: str | None = None
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self._headers
+
+    @property
+    def ca_file(self) -> Path | None:
+        return Path(self._ca_file) if self._ca_file else None
 
     @property
     def version(self) -> str:
-        """What the cluster says, such as `9.5.3`."""
-        nodes = f"{self.url}/_nodes/_local"  # a node of jars has no `GET /`
-        answer = requests.get(nodes, headers=dict(self.headers), verify=self.ca_certs or True, timeout=30)
+        """What the cluster says."""
+        answer = self.request("GET", "/_nodes/_local")  # a node of jars has no `GET /`
         answer.raise_for_status()
         return str(next(iter(answer.json()["nodes"].values()))["version"])
 

@@ -22,6 +22,7 @@ from mlflow_plugkit_testing.server import LOOPBACK, free_port
 
 START_SECONDS = 240.0
 STOP_SECONDS = 20.0
+REQUEST_SECONDS = 60.0
 _ATTEMPTS = 5
 _TAKEN = ("bindhttpexception", "address already in use")
 
@@ -40,7 +41,50 @@ class NodeError(RuntimeError):
     """The node did not start or did not end; the message holds the end of its log."""
 
 
-class Node:
+class Server:
+    """What a test needs to know of an Elasticsearch, whoever runs it."""
+
+    @property
+    def url(self) -> str:
+        """Its address, without a trailing slash."""
+        raise NotImplementedError
+
+    @property
+    def version(self) -> str:
+        """Such as `8.19.21`."""
+        raise NotImplementedError
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request must carry to be let in: nothing, or an Authorization header."""
+        return {}
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificates of the authorities to trust; None for the system's, or without TLS."""
+        return None
+
+    def request(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """Send one request, with the headers that let in, and return what comes."""
+        verify = str(self.ca_file) if self.ca_file else True
+        return requests.request(
+            method, f"{self.url}{path}", json=body, headers=self.headers, verify=verify, timeout=REQUEST_SECONDS
+        )
+
+    def api_key(self, roles: Mapping[str, Mapping[str, Any]]) -> str:
+        """A new API key, as `Authorization: ApiKey` takes it; security has to be on.
+
+        Args:
+            roles: role descriptors by name, which bound what the key may do
+                (https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-security-create-api-key).
+        """
+        body = {"name": uuid.uuid4().hex, "role_descriptors": dict(roles)}
+        answer = self.request("POST", "/_security/api_key", body)
+        answer.raise_for_status()
+        return str(answer.json()["encoded"])
+
+
+class Node(Server):
     """An Elasticsearch node whose state is on disk, so that several processes can hold one and end or restart it.
 
     Args:
@@ -78,7 +122,6 @@ class Node:
 
     @property
     def version(self) -> str:
-        """Such as `8.19.21`."""
         return self.installation.version
 
     @property
@@ -104,7 +147,7 @@ class Node:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request must carry to be let in: nothing, or the superuser's Authorization header."""
+        """Nothing, or the superuser's Authorization header."""
         if self.credentials is None:
             return {}
         return {"Authorization": "Basic " + base64.b64encode(":".join(self.credentials).encode()).decode()}
@@ -129,7 +172,7 @@ class Node:
         if self.is_running:
             return self
         self._write_home()
-        port = self._state().get("port") or self._wanted_port
+        port = self._wanted_port or self._state().get("port")
         for _ in range(_ATTEMPTS):
             problem = self._spawn(port or free_port())
             if problem is None:
@@ -149,23 +192,6 @@ class Node:
         with suppress(NodeError):
             self._end(signal.SIGTERM)
         self.kill()
-
-    def api_key(self, roles: Mapping[str, Mapping[str, Any]]) -> str:
-        """A new API key of a secured node, as `Authorization: ApiKey` takes it.
-
-        Args:
-            roles: role descriptors by name, which bound what the key may do
-                (https://www.elastic.co/docs/api/doc/elasticsearch/operation/operation-security-create-api-key).
-        """
-        answer = requests.post(
-            f"{self.url}/_security/api_key",
-            json={"name": uuid.uuid4().hex, "role_descriptors": dict(roles)},
-            headers=self.headers,
-            verify=str(self.ca_file) if self.ca_file else True,
-            timeout=60,
-        )
-        answer.raise_for_status()
-        return str(answer.json()["encoded"])
 
     def log(self) -> str:
         """What the node printed since its latest start."""
@@ -251,15 +277,8 @@ class Node:
 
     def _is_ready(self, cluster: str) -> bool:
         """Whether our own node, and not another that took the port, has every primary shard."""
-        health = f"{self.url}/_cluster/health"
         try:
-            answer = requests.get(
-                health,
-                params={"wait_for_status": "yellow", "timeout": "5s"},
-                headers=self.headers,
-                verify=str(self.ca_file) if self.ca_file else True,
-                timeout=15,
-            )
+            answer = self.request("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")
             return answer.status_code == 200 and answer.json()["cluster_name"] == cluster
         except (requests.RequestException, ValueError, KeyError):
             return False
