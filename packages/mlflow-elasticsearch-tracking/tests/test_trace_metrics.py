@@ -77,10 +77,11 @@ def asked(store: Any, view: str, name: str, kinds: tuple[Any, ...], **more: Any)
     """The points as plain data."""
     from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, MetricViewType
 
+    percentile = AggregationType.PERCENTILE
     aggregations = [
-        MetricAggregation(AggregationType.PERCENTILE, kind) if isinstance(kind, float) else MetricAggregation(AggregationType[kind])
+        MetricAggregation(percentile, kind) if isinstance(kind, float) else MetricAggregation(AggregationType[kind])
         for kind in kinds
-    ]  # fmt: skip
+    ]
     points = store.query_trace_metrics(["1", "2"], MetricViewType[view], name, aggregations, **more)
     return [(p.dimensions, {k: pytest.approx(float(v)) for k, v in p.values.items()}) for p in points]
 
@@ -110,7 +111,8 @@ def test_each_metric_has_the_same_figures(twins: Any, view: str, name: str, kind
 @pytest.mark.parametrize("filters", [
     ["trace.status = 'OK'"], ["trace.tag.t = '1'"], ["trace.tag.mlflow.traceName = 'b'"], ["trace.metadata.who = 'a'"],
     ["trace.metadata.mlflow.trace.session = 's1'"], ["trace.metadata.mlflow.sourceRun = 'run1'"],
-    ["trace.status = 'OK'", "trace.tag.t = '2'"], ["span.name = 'call'"], ["span.status = 'ERROR'", "trace.tag.t = '1'"],
+    ["trace.status = 'OK'", "trace.tag.t = '2'"], ["span.name = 'call'"],
+    ["span.status = 'ERROR'", "trace.tag.t = '1'"],
     ["span.type = 'LLM'"], ["assessment.name = 'good'"], ["assessment.type = 'feedback'", "trace.status = 'ERROR'"],
     ["trace.tag.t = 'none'"],
 ])  # fmt: skip
