@@ -203,7 +203,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what else there is: `-- import`, `-- client` or `-- artifacts`."""
+    """Measure side by side with what else there is: `-- import`, `-- client`, `-- artifacts` or `-- deploy`."""
     name = first_argument(session)
     plugins = [package for package in packages().values() if package.is_plugin]
     members = dict.fromkeys([m.name for p in plugins for m in (*workspace_dependencies(p, tests=False), p)])
@@ -217,6 +217,13 @@ def elasticsearch(session: nox.Session) -> None:
     """Run a real Elasticsearch on loopback until Ctrl-C: `-- [--version 8|9] [--port N] [--folder DIR]`."""
     session.install(wheel("mlflow-plugkit"), f"{wheel('mlflow-plugkit-testing')}[elasticsearch]")
     session.run("python", "-m", "mlflow_plugkit_testing.elasticsearch", *session.posargs, env=QUIET)
+
+
+@nox.session
+def ledger(session: nox.Session) -> None:
+    """Write the page of the Elasticsearch stores' methods: each installs every MLflow. `-- --check` compares."""
+    session.install("packaging", "uv", "tomli; python_version < '3.11'")
+    session.run("python", "tools/method_ledger.py", *session.posargs, env=QUIET)
 
 
 @nox.session

@@ -68,6 +68,7 @@ def _refusal(name: str, reason: str) -> Callable[..., Any]:
         raise not_implemented(name, reason)
 
     refuse.__name__ = name
+    refuse.refusal = reason  # type: ignore[attr-defined] # what a list of a store's methods shows
     return refuse
 
 
