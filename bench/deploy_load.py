@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 
@@ -51,11 +52,6 @@ class Load:
     def failures(self) -> list[Sample]:
         return [s for s in self.samples if s.status != 200]
 
-    def longest_gap(self) -> float:
-        """The longest time in which no request succeeded, in seconds."""
-        ends = sorted(s.ended for s in self.samples if s.status == 200)
-        return max((b - a for a, b in zip(ends, ends[1:], strict=False)), default=float("inf"))
-
     def rate(self) -> float:
         """Successful requests in a second."""
         ends = sorted(s.ended for s in self.samples if s.status == 200)
@@ -84,6 +80,12 @@ class Load:
                 await asyncio.sleep(self._pause or 0.01)
         if streams:
             streams[1].close()
+
+
+def longest_gap(*loads: Load) -> float:
+    """The longest time in which no request succeeded, in seconds."""
+    ends = sorted(s.ended for load in loads for s in load.samples if s.status == 200)
+    return max((b - a for a, b in pairwise(ends)), default=float("inf"))
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:

@@ -169,6 +169,8 @@ def _key_of(value: Any) -> Any:
 
 
 def _mapping(name: str, value: Any) -> Any:
+    if name == "traffic" and isinstance(value, (int, float)):
+        value = str(value)
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):
