@@ -14,6 +14,8 @@ from mlflow_plugkit_testing.tracking import TrackingStoreConformance
 class TestElasticsearchStore(TrackingStoreConformance):
     """`mlflow_plugkit_testing.tracking` on fresh prefixes of one node."""
 
+    secret_uri = ("elasticsearch://user:Geheim-4711@127.0.0.1:9200/x", "Geheim-4711")
+
     @pytest.fixture(autouse=True)
     def _prefixes(self, prefixes: Prefixes) -> None:
         self._pool = prefixes

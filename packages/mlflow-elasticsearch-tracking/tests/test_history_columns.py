@@ -69,7 +69,7 @@ def test_a_tail_keeps_every_point_exactly(first: list[Point], second: list[Point
     tail = Tail.of({}).plus(first)
     tail = Tail.of(orjson.loads(orjson.dumps(tail.into({})))).plus(second)
     tail = Tail.of(orjson.loads(orjson.dumps(tail.into({}))))
-    assert tail.count == len(first) + len(second)
+    assert tail.size == len(first) + len(second)
     assert shown(points_in(tail, keys)) == shown([*first, *second])
     assert shown(points_in(tail.closed(), keys)) == shown([*first, *second])
 
@@ -94,7 +94,7 @@ def test_single_points_stay_open_until_there_are_many() -> None:
     tail = Tail.of({}).plus(some(MOST_OPEN))
     assert (len(tail.open) // 4, tail.segments) == (MOST_OPEN, ())
     tail = tail.plus(some(1, first=MOST_OPEN))
-    assert (tail.open, [one.count for one in tail.segments]) == ([], [MOST_OPEN + 1])
+    assert (tail.open, [one.size for one in tail.segments]) == ([], [MOST_OPEN + 1])
 
 
 def test_only_what_was_committed_is_copied() -> None:
@@ -134,7 +134,7 @@ def test_segments_that_are_copied_together_are_merged() -> None:
     assert len(copies) > 1
     chunks = list(chunks_of("r", copies))
     assert [chunk["k"][0] for chunk in chunks] == ["k0", "k1"]
-    assert sum(chunk["k"][1] for chunk in chunks) == sum(one.count for one in copies)
+    assert sum(chunk["k"][1] for chunk in chunks) == sum(one.size for one in copies)
 
 
 @pytest.mark.parametrize(("count", "copied"), [(MOST_SETTLED, 0), (MOST_SETTLED + 1, MOST_SETTLED + 1)])
@@ -142,7 +142,7 @@ def test_a_run_that_has_ended_keeps_few_points(count: int, copied: int) -> None:
     """Few points stay in the document for good; more are copied when the run ends."""
     tail = Tail.of({}).plus(some(count))
     _, copies = move(tail, (), 0, settled=True)
-    assert sum(one.count for one in copies) == copied
+    assert sum(one.size for one in copies) == copied
 
 
 def test_nan_is_no_other_number() -> None:

@@ -127,6 +127,32 @@ def test_one_refused_change_takes_no_other_with_it(store: Any, run_id: str) -> N
     assert set(store.get_run(run_id).data.metrics) == {"first", "m0", "m1", "m2"}
 
 
+def test_an_interrupted_thread_takes_no_other_with_it(store: Any, run_id: str) -> None:
+    """The thread that writes for all is interrupted (Ctrl-C): the others make their changes themselves."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def interrupted(request: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        if not started.is_set():
+            started.set()
+            assert go_on.wait(30)
+            return request(method, path, *args, **kwargs)
+        if threading.current_thread().name.endswith("_1") and not hit:
+            hit.append(path)
+            raise KeyboardInterrupt
+        return request(method, path, *args, **kwargs)
+
+    hit: list[str] = []
+    with around_requests(store, interrupted), ThreadPoolExecutor(6, "log") as pool:
+        first = pool.submit(store.log_metric, run_id, Metric("m0", 1.0, 1, 1))
+        assert started.wait(30)
+        rest = [pool.submit(store.log_metric, run_id, Metric(f"m{n}", 1.0, 1, 1)) for n in range(1, 6)]
+        go_on.set()
+        outcomes = [one.exception(60) for one in (first, *rest)]
+    failed = [error for error in outcomes if error is not None]
+    assert [type(error) for error in failed] == [KeyboardInterrupt] * len(hit)
+    assert len(store.get_run(run_id).data.metrics) == 6 - len(failed)
+
+
 def test_a_write_whose_answer_was_lost_is_not_made_twice(store: Any, run_id: str) -> None:
     """The request was carried out, its answer never came: the repetition is known for what it is."""
     from elastic_transport import ConnectionTimeout
@@ -201,9 +227,9 @@ def test_points_that_were_copied_leave_the_document(store: Any, run_id: str) -> 
     """The document of a run holds its last points only; those of a run that has ended, once they are copied, none."""
     for number in range(6):
         store.log_batch(run_id, batch(number, 1_000), [], [])
-        assert Tail.of(store._run(run_id).source).count <= 2_000
+        assert Tail.of(store._run(run_id).source).size <= 2_000
     store.update_run_info(run_id, RunStatus.FINISHED, 2, None)
-    assert Tail.of(store._run(run_id).source).count == 0
+    assert Tail.of(store._run(run_id).source).size == 0
     assert steps(store, run_id, "k0") == list(range(1_200))
 
 

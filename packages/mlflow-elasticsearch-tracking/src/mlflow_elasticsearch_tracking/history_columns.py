@@ -3,7 +3,7 @@
 A point is a tuple (key, step, timestamp, value). The tail holds the points that were logged last:
 
     tail: {"n": number of the open segment, "o": [key, step, timestamp, value, key, ...],
-           "s": [[number, count, [block, ...]], ...], "at": milliseconds since 1970 of the last copy}
+           "s": [[number, size, [block, ...]], ...], "at": milliseconds since 1970 of the last copy}
 
 `o` takes single points; once it is full, it becomes a segment, and so does each large batch. A segment never
 changes. A block holds the points of one key, or of several keys that have few:
@@ -71,7 +71,7 @@ class Segment(NamedTuple):
     """A numbered part of a tail that never changes."""
 
     number: int
-    count: int
+    size: int
     blocks: list[Block]
 
 
@@ -97,9 +97,9 @@ class Tail(NamedTuple):
         return {**source, "tail": tail}
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many points it holds."""
-        return len(self.open) // 4 + sum(segment.count for segment in self.segments)
+        return len(self.open) // 4 + sum(segment.size for segment in self.segments)
 
     def columns(self, key: str) -> Iterator[Columns]:
         """The points of one key."""
@@ -140,7 +140,7 @@ def move(tail: Tail, points: Sequence[Point], copied: int, *, settled: bool) -> 
         settled: no more points are expected: leave little in the tail.
     """
     tail = tail._replace(segments=tuple(one for one in tail.segments if one.number > copied))
-    total = tail.count + len(points)
+    total = tail.size + len(points)
     if total <= (MOST_SETTLED if settled else MOST_IN_TAIL):
         return tail.plus(points) if points else tail, []
     tail = tail.closed()
@@ -151,7 +151,7 @@ def move(tail: Tail, points: Sequence[Point], copied: int, *, settled: bool) -> 
 
 def chunks_of(run_id: str, segments: Sequence[Segment]) -> Iterator[Source]:
     """The documents of the history index for some segments; their ids follow from the segments' numbers and sizes."""
-    count = sum(segment.count for segment in segments)
+    count = sum(segment.size for segment in segments)
     name = f"{run_id}-{segments[0].number}-{segments[-1].number}-{count}"
     for position, block in enumerate(_merged(segments)):
         series = [token(run_id, key) for key in block["k"][::2]]
@@ -170,7 +170,9 @@ def blocks_of(points: Iterable[Point]) -> list[Block]:
     by_key: dict[str, list[Point]] = {}
     for point in points:
         by_key.setdefault(point[0], []).append(point)
-    blocks, shared, size = [], [], 0
+    blocks: list[Block] = []
+    shared: list[list[Point]] = []
+    size = 0
     for key in sorted(by_key):
         own = by_key[key]
         if len(own) >= _OWN_BLOCK:

@@ -78,10 +78,10 @@ class Histories:
     def _blocks(self, query: Sequence[Query], sort: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
         if not self._series:
             return
-        query = all_of([terms("series", self._series), *query])
+        wanted = all_of([terms("series", self._series), *query])
         after: list[Any] | None = None
         while True:
-            hits = self._docs.page(METRICS, query, sort, _BLOCKS_AT_ONCE, after=after, fresh=after is None)
+            hits = self._docs.page(METRICS, wanted, sort, _BLOCKS_AT_ONCE, after=after, fresh=after is None)
             for hit in hits:
                 yield hit.source
             if len(hits) < _BLOCKS_AT_ONCE:
@@ -118,11 +118,13 @@ def sample(parts: Sequence[Columns], most: int, steps: Bounds) -> Iterator[tuple
     the last of them. Points that lie in the order of their steps, as most do, are sampled by their places alone.
     """
     parts = sorted((part for part in parts if len(part.steps)), key=lambda part: part.steps[0])
-    parts = [part for part, before in zip(parts, [None, *parts], strict=False) if part != before]
+    parts = [part for number, part in enumerate(parts) if not number or part != parts[number - 1]]
     column = list(chain.from_iterable(part.steps for part in parts))
     if all(map(lt, column, column[1:])):
         first, last = (0, len(column)) if steps is None else _places(column, steps)
-        columns = (column, *(list(chain.from_iterable(part[field] for part in parts)) for field in (1, 2)))
+        timestamps = list(chain.from_iterable(part.timestamps for part in parts))
+        values = list(chain.from_iterable(part.values for part in parts))
+        columns: Sequence[list[Any]] = (column, timestamps, values)
         return zip(*(_spread(one[first:last], most) for one in columns), strict=True)
     rows = ordered(parts, by_time=False)
     if steps is not None:

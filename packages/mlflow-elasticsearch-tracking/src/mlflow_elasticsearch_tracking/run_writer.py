@@ -40,7 +40,7 @@ class _State(NamedTuple):
     copied: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Ticket:
     """One caller's change and what became of it."""
 
@@ -116,7 +116,8 @@ class RunWriter:
                 if not ticket.done:
                     with self._lock:
                         tickets, line.waiting = line.waiting, []
-                    self._commit(run_id, tickets)
+                    # It is not among them where the thread that took it was interrupted.
+                    self._commit(run_id, tickets if ticket in tickets else [*tickets, ticket])
         finally:
             with self._lock:
                 line.users -= 1
