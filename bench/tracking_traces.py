@@ -118,9 +118,9 @@ def seed(store: Any, experiment_id: str, count: int) -> None:
     """Write the traces through the store's own methods, a hundred traces' spans at once."""
     for start in range(0, count, 100):
         traces = [trace(number) for number in range(start, min(count, start + 100))]
-        store.log_spans(experiment_id, [span for each in traces for span in spans_of(each)])
         for each in traces:
             store.start_trace(info_of(each, experiment_id))
+        store.log_spans(experiment_id, [span for each in traces for span in spans_of(each)])
 
 
 def operations(store: Any, experiment_id: str, write_to: str, count: int) -> dict[str, Operation]:
