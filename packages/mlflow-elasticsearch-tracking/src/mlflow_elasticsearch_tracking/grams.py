@@ -8,6 +8,7 @@ to Elasticsearch: n-gram tokenizers are a module that a cluster may lack.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from mlflow_plugkit_elasticsearch.queries import MATCH_ALL, Query, all_of
 
@@ -17,12 +18,32 @@ MOST = 24
 _SPACE = re.compile(r"\s")
 #: Stands for a space, which separates terms. JSON text never holds it as it is.
 _FILLER = "\x01"
+_CUT = f',{_FILLER}"'
+_MOST_REMEMBERED = 1_000
 
 
 def grams(text: str) -> str:
-    """The distinct trigrams of a text, separated by spaces."""
-    folded = _folded(text)
-    return " ".join({folded[i : i + LENGTH] for i in range(len(folded) - LENGTH + 1)})
+    """The distinct trigrams of a text, separated by spaces.
+
+    Spans repeat each other: a text is cut at what stands between the fields of JSON, with as much overlap as no
+    trigram is longer than, and the trigrams of pieces seen before are not made again.
+    """
+    pieces = _folded(text).split(_CUT)
+    last = len(pieces) - 1
+    found: set[str] = set()
+    for number, piece in enumerate(pieces):
+        whole = (_CUT if number else "") + piece + (_CUT if number < last else "")
+        found |= _remembered(whole) if len(whole) <= _MOST_REMEMBERED else _trigrams(whole)
+    return " ".join(found)
+
+
+def _trigrams(text: str) -> frozenset[str]:
+    return frozenset([text[i : i + LENGTH] for i in range(len(text) - LENGTH + 1)])
+
+
+@lru_cache(maxsize=512)
+def _remembered(text: str) -> frozenset[str]:
+    return _trigrams(text)
 
 
 def may_match(field: str, pattern: str) -> Query:
