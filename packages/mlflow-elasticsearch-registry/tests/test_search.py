@@ -19,7 +19,25 @@ TEXTS += ["it`s", "[a-z]+", "true", "line\nbreak"]
 NAMES = ["alpha", "Alpha", "al_pha", "al%pha", "al*pha", "beta-1", "größer", "GRÖSSER", "a.b", "b\\c", "😀", "it's"]
 KEYS = ["t", "T", "k.a b", "a-b_c", "mlflow.prompt.is_prompt"]
 TEXT_OPS = ["=", "!=", "LIKE", "ILIKE", "like"]
-PATTERNS = ["%", "_", "a%", "A%", "%a%", "al_pha", "al\\%", "%\\%", "a*b", "%ö%", "%Ö%", "", "%e", "😀", "_*_", "%%", "s3://%"]
+PATTERNS = [
+    "%",
+    "_",
+    "a%",
+    "A%",
+    "%a%",
+    "al_pha",
+    "al\\%",
+    "%\\%",
+    "a*b",
+    "%ö%",
+    "%Ö%",
+    "",
+    "%e",
+    "😀",
+    "_*_",
+    "%%",
+    "s3://%",
+]
 LONG = "x" * 50_000 + "end"
 
 
@@ -105,9 +123,7 @@ VERSION_CLAUSE = st.one_of(
     TAG,
 )
 MODEL_CLAUSE = st.one_of(st.builds(lambda c: f"name {c}", TEXT_COMPARISON), TAG)
-MODEL_ORDER = st.lists(
-    st.sampled_from(["name", "name DESC", "timestamp", "last_updated_timestamp DESC"]), max_size=1
-)
+MODEL_ORDER = st.lists(st.sampled_from(["name", "name DESC", "timestamp", "last_updated_timestamp DESC"]), max_size=1)
 VERSION_ORDER = st.lists(
     st.sampled_from(
         ["name", "name DESC", "version_number", "version_number DESC", "creation_timestamp", "last_updated_timestamp"]
@@ -140,8 +156,15 @@ def test_versions_are_found_as_in_mlflows_own_store(
 
 @pytest.mark.parametrize(
     "filter_string",
-    ["tags.long LIKE '%end'", "tags.long LIKE '%enx'", "tags.long ILIKE 'X%END'", f"tags.long = '{LONG}'"]
-    + [f"tags.long != '{LONG}'", f"tags.long != '{LONG}x'", f"tags.long LIKE '{'x' * 2_000}%'"],
+    [
+        "tags.long LIKE '%end'",
+        "tags.long LIKE '%enx'",
+        "tags.long ILIKE 'X%END'",
+        f"tags.long = '{LONG}'",
+        f"tags.long != '{LONG}'",
+        f"tags.long != '{LONG}x'",
+        f"tags.long LIKE '{'x' * 2000}%'",
+    ],
 )
 @pytest.mark.parametrize("search", ["search_registered_models", "search_model_versions"])
 def test_a_tag_longer_than_a_term_is_compared_to_its_end(
@@ -153,9 +176,22 @@ def test_a_tag_longer_than_a_term_is_compared_to_its_end(
 
 @pytest.mark.parametrize(
     "filter_string",
-    ["version_number > 1.5", "version_number = 'x'", "version_number = '1'", "tags.t IN ('a')", "name > 'a'", "t = 'a'"]
-    + ["name = 'a' OR name = 'b'", "name = a", "source_path IN ('a')", "version_number LIKE '1'", "params.x = '1'"]
-    + ["version_number < 99999999999999999999999", "version_number != -99999999999999999999999", "name IN ()"],
+    [
+        "version_number > 1.5",
+        "version_number = 'x'",
+        "version_number = '1'",
+        "tags.t IN ('a')",
+        "name > 'a'",
+        "t = 'a'",
+        "name = 'a' OR name = 'b'",
+        "name = a",
+        "source_path IN ('a')",
+        "version_number LIKE '1'",
+        "params.x = '1'",
+        "version_number < 99999999999999999999999",
+        "version_number != -99999999999999999999999",
+        "name IN ()",
+    ],
 )
 @pytest.mark.parametrize("search", ["search_registered_models", "search_model_versions"])
 def test_odd_filters_end_as_in_mlflows_own_store(filled: tuple[Any, Any], search: str, filter_string: str) -> None:
@@ -169,7 +205,9 @@ def test_odd_filters_end_as_in_mlflows_own_store(filled: tuple[Any, Any], search
     assert found(filled[1], search, filter_string) == expected
 
 
-@pytest.mark.parametrize("order_by", [["name", "name DESC"], ["nothing"], ["name UP"], ["timestamp", "timestamp"], [""]])
+@pytest.mark.parametrize(
+    "order_by", [["name", "name DESC"], ["nothing"], ["name UP"], ["timestamp", "timestamp"], [""]]
+)
 @pytest.mark.parametrize("search", ["search_registered_models", "search_model_versions"])
 def test_a_bad_order_is_refused(filled: tuple[Any, Any], search: str, order_by: list[str]) -> None:
     """An unknown key, one that stands twice and an unknown direction are refused, as by MLflow's own store."""

@@ -19,6 +19,7 @@ from mlflow_plugkit_testing.elasticsearch import shared_node
 from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
 from mlflow_plugkit_testing.faults import FaultProxy
 
+
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's reaches a test."""
@@ -41,12 +42,9 @@ def prefixes(node_url: str) -> Iterator[Prefixes]:
 
 
 @pytest.fixture
-def uri(prefixes: Prefixes) -> Iterator[str]:
+def uri(prefixes: Prefixes) -> str:
     """A URI with a prefix under which there is nothing."""
-    uri = prefixes.fresh_uri()
-    user = object()
-    prefixes.opened(uri, user)
-    yield uri
+    return prefixes.fresh_uri()
 
 
 @pytest.fixture

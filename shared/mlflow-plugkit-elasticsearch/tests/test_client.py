@@ -86,7 +86,9 @@ def test_a_fault_that_stays_has_a_name(proxied: Proxied, fault: Fault, code: str
 
 def test_a_node_that_is_not_there_is_named_with_a_hint() -> None:
     """The message says what to check."""
-    docs = Documents(ElasticsearchSettings.from_uri("elasticsearch://127.0.0.1:1/p", {"MLFLOW_ELASTICSEARCH_RETRY_FOR": "0"}))
+    docs = Documents(
+        ElasticsearchSettings.from_uri("elasticsearch://127.0.0.1:1/p", {"MLFLOW_ELASTICSEARCH_RETRY_FOR": "0"})
+    )
     with pytest.raises(MlflowException, match="Check the host and port") as error:
         docs.get(THINGS, "x")
     assert error.value.error_code == "TEMPORARILY_UNAVAILABLE"

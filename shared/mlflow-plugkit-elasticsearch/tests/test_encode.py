@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
+from things import THINGS
 
 from mlflow_plugkit_elasticsearch import Documents, encode
 from mlflow_plugkit_elasticsearch.queries import between, key_equals, term
-from things import THINGS
 
 FLOATS = st.floats(allow_nan=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

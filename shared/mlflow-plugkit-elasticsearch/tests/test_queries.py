@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ PATTERNS = st.text(st.sampled_from(ALPHABET), max_size=8)
 
 
 @pytest.fixture(scope="module")
-def texts(prefixes: Any) -> Iterator[Documents]:
+def texts(prefixes: Any) -> Documents:
     """One document for each text: in `name` where it fits, and in `tokens` under the key `k`."""
     documents = Documents.of(ElasticsearchSettings.from_uri(prefixes.fresh_uri()))
     sources = [
@@ -33,7 +32,7 @@ def texts(prefixes: Any) -> Iterator[Documents]:
     ]
     sources += [{"number": 900, "tokens": [token("other", "ab")]}, {"number": 901}]
     bulk(documents, [Action("index", THINGS, str(source["number"]), source) for source in sources])
-    yield documents
+    return documents
 
 
 def found(documents: Documents, query: q.Query) -> list[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlflow_plugkit_elasticsearch import Index
+from mlflow_plugkit_elasticsearch.encode import token
 
 THINGS = Index(
     "things",
@@ -15,3 +18,8 @@ THINGS = Index(
     },
     derived=("tokens", "sorted"),
 )
+
+
+def with_tokens(source: dict[str, Any]) -> dict[str, Any]:
+    """A document whose number has become a text, with the field that is derived from its name."""
+    return source | {"number": str(source["number"]), "tokens": [token("name", source["name"])]}

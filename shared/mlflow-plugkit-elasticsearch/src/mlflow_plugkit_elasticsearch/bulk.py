@@ -32,10 +32,12 @@ def bulk(documents: Documents, actions: Sequence[Action]) -> list[Outcome]:
     outcomes: list[Outcome | None] = [None] * len(actions)
     for index in {action.index.name: action.index for action in actions}.values():
         documents.schema.ensure(index)
-    for chunk in _chunks(_encoded(documents, actions)):
-        _send(documents, chunk, outcomes)
-    for index in {action.index.name: action.index for action in actions}.values():
-        documents.written(index)
+    try:
+        for chunk in _chunks(_encoded(documents, actions)):
+            _send(documents, chunk, outcomes)
+    finally:  # a call that fails may have written, too
+        for index in {action.index.name: action.index for action in actions}.values():
+            documents.written(index)
     return [outcome for outcome in outcomes if outcome is not None]
 
 

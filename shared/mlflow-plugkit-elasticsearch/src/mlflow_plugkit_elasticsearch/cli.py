@@ -79,7 +79,7 @@ def upgrade(uri: str) -> None:
     with _errors_shown():
         documents = _documents(uri)
         indices = installed_indices()
-        for index in indices:
+        for index in indices:  # nothing is touched where one of them is newer
             documents.schema.check(index)
         changed = [bring_up_to_date(documents, index, click.echo) for index in indices]
     click.echo(f"{sum(changed)} of {len(changed)} indices were upgraded.")
@@ -106,7 +106,7 @@ def _documents(uri: str) -> Any:
     from mlflow_plugkit_elasticsearch.settings import ElasticsearchSettings
 
     settings = ElasticsearchSettings.from_uri(uri)
-    return Documents.of(dataclasses.replace(settings, create=True))
+    return Documents(dataclasses.replace(settings, create=True))
 
 
 @contextmanager

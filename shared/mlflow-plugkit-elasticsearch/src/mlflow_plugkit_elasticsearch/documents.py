@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -189,10 +190,10 @@ class Documents:
             Conflict: with `expected`, where it was changed in between.
         """
         path = f"{self._path(index)}/_doc/{quote(doc_id, safe='')}"
-        answer = self.cluster.request(
-            "DELETE", path, f"remove from {index.name}", params=_condition(expected), accepted=(404, 409)
-        )
-        self.written(index)
+        with self._writing(index):
+            answer = self.cluster.request(
+                "DELETE", path, f"remove from {index.name}", params=_condition(expected), accepted=(404, 409)
+            )
         if answer.status == 409:
             if not answer.repeated:
                 raise Conflict
@@ -207,6 +208,14 @@ class Documents:
         """Note that this process wrote to the index, so that its next search refreshes it."""
         self._freshness[index.name].written()
 
+    @contextmanager
+    def _writing(self, index: Index) -> Iterator[None]:
+        """Note a write at the end of the block, also of one that failed: it may have been carried out."""
+        try:
+            yield
+        finally:
+            self.written(index)
+
     def alias_ready(self, index: Index) -> str:
         """The index's alias, after making sure that it is there."""
         self.schema.ensure(index)
@@ -217,11 +226,13 @@ class Documents:
         source = source | {NONCE: secrets.token_urlsafe(6)}
         path = f"{self._path(index)}/_doc/{quote(doc_id, safe='')}"
         params = {"require_alias": "true", **condition}
-        answer = self.cluster.request("PUT", path, f"write to {index.name}", source, params=params, accepted=(404, 409))
+        with self._writing(index):
+            answer = self.cluster.request(
+                "PUT", path, f"write to {index.name}", source, params=params, accepted=(404, 409)
+            )
         if answer.status == 404:
             self.schema.forget(index)
             return self._put(index, doc_id, source, condition)
-        self.written(index)
         if answer.status == 409:
             return self._own_write(index, doc_id, source, answer)
         return Document(doc_id, source, answer.body["_seq_no"], answer.body["_primary_term"])

@@ -82,7 +82,7 @@ class Schema:
             if found is None:
                 self._create(index)
             elif found > index.version:
-                raise self._newer(index, found)
+                raise self.newer(index, found)
             elif found < index.version and not self.extend(index):
                 raise self._older(index, found)
             self._known.add(index.name)
@@ -93,7 +93,7 @@ class Schema:
             return True
         found = self.stored_version(index)
         if found is not None and found > index.version:
-            raise self._newer(index, found)
+            raise self.newer(index, found)
         return found is not None
 
     def stored_version(self, index: Index) -> int | None:
@@ -169,7 +169,8 @@ class Schema:
             "INVALID_STATE",
         )
 
-    def _newer(self, index: Index, found: int) -> Exception:
+    def newer(self, index: Index, found: int) -> Exception:
+        """The error for an index that a newer version of the package made."""
         return mlflow_error(
             f"The index {self.alias(index)} has schema {found}, and this package knows schema {index.version}. "
             "Upgrade the package on this machine; nothing was changed.",

@@ -53,6 +53,7 @@ def state_of(documents: Documents, index: Index) -> State:
     stored = documents.schema.stored_version(index)
     if stored is None:
         return State(index, None)
+    documents.written(index)  # others' last writes count, too: this makes the search refresh the index
     return State(index, stored, concrete_name(documents, index), documents.count(index, {"match_all": {}}))
 
 
@@ -84,10 +85,11 @@ def upgrade(documents: Documents, index: Index, report: Callable[[str], None] = 
     Raises:
         MlflowException: `INVALID_STATE` for a newer schema, or one that cannot be rebuilt.
     """
-    if not documents.schema.check(index):
+    stored = documents.schema.stored_version(index)
+    if stored is None or stored == index.version:
         return False
-    if documents.schema.stored_version(index) == index.version:
-        return False
+    if stored > index.version:
+        raise documents.schema.newer(index, stored)
     if documents.schema.extend(index):
         report(f"{index.name}: the mapping was extended to schema {index.version}")
         return True
