@@ -39,8 +39,8 @@ def calibration(outcome: Outcome, config: Config) -> Section | None:
     section.add_table("reliability", curve.drop(columns="error"), "Predicted and observed frequencies")
     worst = curve.iloc[int(np.argmax(np.abs(gaps) * weights))]
     section.text.append(
-        f"Predicted probabilities differ from what happens by {value:.3g} on average. Most of it comes from predictions "
-        f"around {worst['predicted']:.2f}, of which {worst['observed']:.2f} come true ({int(worst['rows']):,} rows)."
+        f"Predicted probabilities differ from what happens by {value:.3g} on average. It comes most from those around "
+        f"{worst['predicted']:.2f}, of which {worst['observed']:.2f} come true ({int(worst['rows']):,} rows)."
     )
     return section
 

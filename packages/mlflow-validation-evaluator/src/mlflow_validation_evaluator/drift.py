@@ -37,8 +37,8 @@ def drift(outcome: Outcome, config: Config, targets: str | None = None) -> Secti
     if targets is not None and targets in reference.columns:
         truth = outcome.truth if outcome.kind == "regression" else np.array(outcome.classes, object)[outcome.truth]
         pairs["label"] = (reference[targets], pd.Series(truth).infer_objects())
-    if outcome.predict is not None and not set(outcome.features.columns) - set(reference.columns):
-        before = outcome.predict(reference[list(outcome.features.columns)])
+    if outcome.predict is not None and not set(outcome.takes) - set(reference.columns):
+        before = outcome.predict(reference[list(outcome.takes)])
         pairs["prediction"] = (pd.Series(before.labels), pd.Series(outcome.guess))
         if before.scores is not None and before.scores.ndim == 1 and outcome.scores is not None:
             pairs["probability"] = (pd.Series(before.scores), pd.Series(outcome.scores))

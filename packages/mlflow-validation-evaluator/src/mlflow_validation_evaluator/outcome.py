@@ -49,6 +49,7 @@ class Outcome:
         truth, guess: codes of the classes, or numbers.
         classes: the classes by code; of two, the second is the positive one.
         predict: gives predictions for other rows of the same columns; None without a model.
+        takes: the columns that the model is given.
     """
 
     kind: Kind
@@ -58,6 +59,7 @@ class Outcome:
     scores: Floats | None = None
     classes: tuple[Any, ...] = ()
     predict: Callable[[Any], Predictions] | None = None
+    takes: tuple[Any, ...] = ()
     zero_division: float | None = None
     notes: list[str] = field(default_factory=list)
 

@@ -39,7 +39,8 @@ def read_outcome(model: Any, model_type: str, dataset: Any, predictions: str | N
         require_columns(features, (names,) if isinstance(names, str) else names or (), "configuration")
     scores = None if config.scores is None else features[_as_list(config.scores)]
     features = features.drop(columns=[] if scores is None else list(scores.columns))
-    ask = None if model is None else _asker(model, features, predictions, config)
+    takes = () if model is None else _taken(model, _raw_model(model), features, config)
+    ask = None if model is None else _asker(model, takes, predictions)
     if ask is None:
         if dataset.predictions_data is None:
             raise mlflow_error("There is neither a model nor a column with predictions: give one of them.")
@@ -47,9 +48,9 @@ def read_outcome(model: Any, model_type: str, dataset: Any, predictions: str | N
     else:
         raw, proba = ask(features)
     if model_type == "regressor":
-        return _regression(features, labels, raw, ask)
+        return _regression(features, labels, raw, ask, takes)
     proba = scores.to_numpy(dtype=float, na_value=np.nan) if scores is not None else proba
-    return _classification(features, labels, raw, proba, ask, config)
+    return _classification(features, labels, raw, proba, ask, takes, config)
 
 
 def require_columns(frame: Any, names: Sequence[str], where: str) -> None:
@@ -63,12 +64,11 @@ def require_columns(frame: Any, names: Sequence[str], where: str) -> None:
 Asker = Callable[[Any], tuple[Any, Any]]
 
 
-def _asker(model: Any, features: Any, predictions: str | None, config: Config) -> Asker:
+def _asker(model: Any, columns: tuple[Any, ...], predictions: str | None) -> Asker:
     raw = _raw_model(model)
-    columns = list(config.model_columns or _taken(model, raw, features))
 
     def ask(frame: Any) -> tuple[Any, Any]:
-        given = frame[columns] if columns else frame
+        given = frame[list(columns)]
         output = model.predict(given.copy())
         labels, proba = _unpacked(output, predictions, len(given))
         if proba is None and raw is not None and hasattr(raw, "predict_proba"):
@@ -87,14 +87,16 @@ def _raw_model(model: Any) -> Any:
     return raw if hasattr(raw, "predict_proba") and hasattr(raw, "classes_") else None
 
 
-def _taken(model: Any, raw: Any, features: Any) -> list[Any]:
-    """The columns that the model says it takes, where the data have them all; otherwise none, for all of them."""
+def _taken(model: Any, raw: Any, features: Any, config: Config) -> tuple[Any, ...]:
+    """The columns that the model is given: those that it says it takes, where the data have them; otherwise all."""
+    if config.model_columns:
+        return config.model_columns
     known = getattr(raw, "feature_names_in_", None)
     if known is None:
         schema = getattr(getattr(model, "metadata", None), "get_input_schema", lambda: None)()
         known = schema.input_names() if schema is not None and schema.has_input_names() else None
-    names = [] if known is None else list(known)
-    return names if all(name in features.columns for name in names) else []
+    names = () if known is None else tuple(known)
+    return names if names and all(name in features.columns for name in names) else tuple(features.columns)
 
 
 def _unpacked(output: Any, name: str | None, rows: int) -> tuple[Any, Any]:
@@ -116,14 +118,14 @@ def _unpacked(output: Any, name: str | None, rows: int) -> tuple[Any, Any]:
     return labels, None
 
 
-def _regression(features: Any, labels: Any, raw: Any, ask: Asker | None) -> Outcome:
+def _regression(features: Any, labels: Any, raw: Any, ask: Asker | None, takes: Any) -> Outcome:
     def numbers(values: Any) -> Any:
         if values is None:
             raise mlflow_error("The model gives several columns for each row: a regressor has one number.")
         return _numbers(values, "predictions")
 
     predict = None if ask is None else lambda frame: Predictions(numbers(ask(frame)[0]))
-    return Outcome("regression", features, _numbers(labels, "labels"), numbers(raw), predict=predict)
+    return Outcome("regression", features, _numbers(labels, "labels"), numbers(raw), predict=predict, takes=takes)
 
 
 def _numbers(values: Any, what: str) -> Any:
@@ -137,7 +139,9 @@ def _numbers(values: Any, what: str) -> Any:
     return array
 
 
-def _classification(features: Any, labels: Any, raw: Any, proba: Any, ask: Asker | None, config: Config) -> Outcome:
+def _classification(
+    features: Any, labels: Any, raw: Any, proba: Any, ask: Asker | None, takes: Any, config: Config
+) -> Outcome:
     _refuse_missing(labels, "labels")
     notes: list[str] = []
     array, order = proba if isinstance(proba, tuple) else (proba, None)
@@ -167,7 +171,7 @@ def _classification(features: Any, labels: Any, raw: Any, proba: Any, ask: Asker
 
     return Outcome(
         "binary" if binary else "multiclass", features, truth, guess, scores, tuple(classes),
-        None if ask is None else predict, config.zero_division, notes,
+        None if ask is None else predict, takes, config.zero_division, notes,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def robustness(outcome: Outcome, config: Config) -> Section:
     rows = np.sort(rng.choice(outcome.rows, min(wanted.rows, outcome.rows), replace=False))
     frame = outcome.features.iloc[rows]
     require_columns(frame, wanted.columns or (), "key 'robustness.columns'")
-    columns = list(wanted.columns or frame.columns)
+    columns = list(wanted.columns or outcome.takes)
     trial = _Trial(outcome, rows)
     section, table = Section("Robustness"), []
     for check in wanted.checks:
