@@ -132,7 +132,7 @@ def test_datasets_are_summarized_by_context(own: Any, store: Any) -> None:
         one.log_inputs(runs[0], [in_context("train"), dataset("plain"), in_context("train", "data", "d2")])
         one.log_inputs(runs[1], [in_context("eval"), dataset("plain")])
         one.log_inputs(runs[2], [in_context("train")])
-        one.log_inputs(runs[3], [in_context("other")])
+        one.log_inputs(runs[3], [in_context("other", "elsewhere")])
         one.delete_run(runs[1])
         one._hard_delete_run(runs[1])
         found = one._search_datasets([first])

@@ -35,6 +35,10 @@ class Pair:
     own: Any
     experiments: list[str]
 
+    def can_page(self) -> bool:
+        """Whether MLflow's own store finds a model once only; older ones find it for each of its points that fits."""
+        return len(self.sql.search_logged_models(self.experiments, "metrics.acc < 1e308", max_results=9)) == 9
+
     def answers(self, **search: Any) -> tuple[Any, Any]:
         """What both stores find, page by page, or the code of their errors."""
         return self._answer(self.sql, **search), self._answer(self.own, **search)
@@ -172,7 +176,7 @@ scopes = st.lists(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(filter_string=filters, order_by=orders, datasets=scopes, size=st.sampled_from([7, 100]))
+@given(filter_string=filters, order_by=orders, datasets=scopes, size=st.sampled_from([7, 10_000]))
 def test_models_are_found_as_by_mlflows_own_store(
     pair: Pair, filter_string: str | None, order_by: list[Any], datasets: list[Any], size: int
 ) -> None:
@@ -180,6 +184,7 @@ def test_models_are_found_as_by_mlflows_own_store(
 
     Where MLflow's own store breaks down with a code that is no promise, ours may say what is wrong.
     """
+    size = size if pair.can_page() else 10_000
     expected, got = pair.answers(
         filter_string=filter_string, order_by=order_by or None, datasets=datasets or None, max_results=size
     )

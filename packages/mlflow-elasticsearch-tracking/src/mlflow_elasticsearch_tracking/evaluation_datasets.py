@@ -216,13 +216,21 @@ def _clause(kind: str, key: str, op: str, value: Any) -> Clause:
         return key_clause("tag_tokens", op, key, value, lambda source: source["t"].get(key))
     if key in TIMES:
         _check(op, "numeric attribute", ("=", "!=", *BOUNDS))
-        if not isinstance(value, int):
-            raise mlflow_error(f"Invalid value for numeric attribute '{key}': {value!r}")
-        return Clause(number(key, op, value))
+        return Clause(number(key, op, _whole(key, value)))
     _check(op, "string attribute", ("=", "!=", "LIKE", "ILIKE", *BOUNDS, *(["IN"] if key == "name" else [])))
     if op in BOUNDS:
         return Clause(between(key, **{BOUNDS[op]: value}))
     return text_clause(key, op, value, lambda source: source.get(key))
+
+
+def _whole(key: str, value: Any) -> int:
+    """The value as a whole number; older MLflows' parser gives it as text."""
+    try:
+        if isinstance(value, float):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError):
+        raise mlflow_error(f"Invalid value for numeric attribute '{key}': {value!r}") from None
 
 
 def _check(op: str, what: str, allowed: tuple[str, ...]) -> None:
