@@ -233,7 +233,7 @@ class Node(Server):
         options = ["-Xms256m", f"-Xmx{self.heap}", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"]
         if self.quick:
             options += ["-XX:TieredStopAtLevel=1"]
-        if java.java_version >= 22:
+        if java.java_version >= 23:  # what Elasticsearch does warns from here on
             options += ["--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
         options += [f"-Djava.io.tmpdir={self.folder / 'tmp'}", f"-Des.path.home={self.folder}"]
         options += [f"-Dlog4j2.configurationFile={self.folder / 'config' / 'log4j2.properties'}"]
