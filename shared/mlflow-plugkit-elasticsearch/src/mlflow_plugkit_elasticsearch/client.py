@@ -9,8 +9,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
-
+from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.logs import get_logger
 from mlflow_plugkit.requirements import require
 from mlflow_plugkit_elasticsearch.errors import ERRORS, RETRYABLE_STATUS, status_of
@@ -156,11 +155,11 @@ def dumps(value: Any) -> bytes:
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for what JSON cannot hold, such as half a surrogate pair.
     """
+    import orjson  # not at the top: the tables of the READMEs are made where only the settings can be imported
+
     try:
         return orjson.dumps(value)
     except TypeError as exc:
-        from mlflow_plugkit.errors import mlflow_error
-
         raise mlflow_error(f"The value cannot be stored: {exc}. Use valid Unicode text and 64-bit numbers.") from None
 
 
@@ -216,6 +215,8 @@ def _serializers() -> dict[str, Any]:
 
     What is no JSON, such as a proxy's page of HTML, stays a text: its status decides what becomes of it.
     """
+    import orjson
+
     base = require("elasticsearch", distribution=DISTRIBUTION).JsonSerializer
 
     class Orjson(base):  # type: ignore[misc, valid-type] # imported lazily
