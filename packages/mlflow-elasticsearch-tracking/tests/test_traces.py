@@ -244,6 +244,26 @@ def test_deleted_traces_take_their_spans_with_them(store: Any, experiment: str) 
     assert store.docs.count(SPANS, {"match_all": {}}) == 0
 
 
+def test_gc_deletes_the_traces_of_an_experiment(store: Any, experiment: str) -> None:
+    """An experiment that is deleted for good takes its traces with it."""
+    trace_id = new_trace_id()
+    store.log_spans(experiment, [span(trace_id)])
+    store.delete_experiment(experiment)
+    store._hard_delete_experiment(experiment)
+    assert code(lambda: store.get_trace_info(trace_id)) == "RESOURCE_DOES_NOT_EXIST"
+
+
+@pytest.mark.skipif(not hasattr(AbstractStore, "create_review_queue"), reason="this MLflow has no review queues")
+def test_deleted_traces_leave_the_review_queues(store: Any, experiment: str) -> None:
+    """Nobody is asked to review a trace that is gone."""
+    kept, gone = new_trace_id(), new_trace_id()
+    store.log_spans(experiment, [span(kept), span(gone)])
+    queue = store.create_review_queue(experiment, name="mine", queue_type="custom")
+    store.add_items_to_review_queue(queue.queue_id, item_ids=[kept, gone])
+    store.delete_traces(experiment, trace_ids=[gone])
+    assert [item.item_id for item in store.list_review_queue_items(queue.queue_id)] == [kept]
+
+
 def test_tags_of_the_process_and_of_the_trace_come_with_spans(own: Any, store: Any) -> None:
     """OpenTelemetry's resource and MLflow's tags on the root span become tags, the trace's own first."""
     from opentelemetry.sdk.resources import Resource

@@ -34,6 +34,7 @@ class Experiments(StoreBase):
 
         def _hard_delete_run(self, run_id: str) -> None: ...
 
+        def _delete_traces(self, experiment_id: str) -> int: ...
         def _hard_delete_models_of(self, experiment_id: str) -> None: ...
 
         def _hard_delete_datasets_of(self, experiment_id: str) -> None: ...
@@ -156,7 +157,7 @@ class Experiments(StoreBase):
         self._change_experiment(self._numeric_id(experiment_id), without)
 
     def _hard_delete_experiment(self, experiment_id: str) -> None:
-        """Delete a deleted experiment and its runs for good, and free its name; for `mlflow gc`.
+        """Delete a deleted experiment, its runs and traces for good, and free its name; for `mlflow gc`.
 
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`, also for an active one.
@@ -165,6 +166,7 @@ class Experiments(StoreBase):
         own_id = source["experiment_id"]
         for run_id in self._run_ids_of(own_id):
             self._hard_delete_run(run_id)
+        self._delete_traces(own_id)
         self._hard_delete_models_of(own_id)
         self._hard_delete_datasets_of(own_id)
         self.docs.delete(EXPERIMENTS, own_id)

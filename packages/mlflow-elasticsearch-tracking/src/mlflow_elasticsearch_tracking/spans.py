@@ -174,11 +174,6 @@ class Spans(TraceBase):
                 return
             after = hits[-1].sort
 
-    @property
-    def supports_trace_archival(self) -> bool:
-        """False: spans stay in Elasticsearch, whose own tiers and snapshots move old data."""
-        return False
-
 
 def _span_actions(trace_id: str, batch: Batch, experiment_id: str) -> list[Action]:
     return [

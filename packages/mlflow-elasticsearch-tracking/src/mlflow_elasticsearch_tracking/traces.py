@@ -209,9 +209,8 @@ class Traces(TraceBase):
             for start in range(0, len(spans), 5_000):
                 bulk(self.docs, spans[start : start + 5_000])
         outcomes = bulk(self.docs, [Action("delete", TRACES, d.id) for d in found.values()]) if found else []
-        forget = getattr(self, "_forget_reviewed_traces", None)
-        if forget is not None and found:
-            forget(list(found))
+        if found:
+            self._forget_reviewed_traces(list(found))
         return sum(outcome.found for outcome in outcomes)
 
     # The API of MLflow before 3.3, which its server still offers.
