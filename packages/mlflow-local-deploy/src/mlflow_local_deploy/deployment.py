@@ -49,7 +49,7 @@ class LocalDeploymentClient(BaseDeploymentClient):
         """
         _check_flavor(flavor)
         wanted = Config.read(config, "deployment")
-        weight = _own_weight(wanted, name)
+        weight = _own_weight(wanted, name, endpoint)
         place = self._home.place("deployment", name)
         if endpoint is not None:
             self._home.existing("endpoint", endpoint)
@@ -90,7 +90,7 @@ class LocalDeploymentClient(BaseDeploymentClient):
             place, spec = self._home.existing("deployment", name)
             before = _config_of(spec)
             wanted = Config.read(config, "deployment", before)
-            weight = _own_weight(wanted, name)
+            weight = _own_weight(wanted, name, endpoint)
             if (wanted.host, wanted.port) != (before.host, before.port):
                 raise mlflow_error("A deployment keeps its address. Create another one, or put an endpoint in front.")
             self._change(place, spec, wanted, model_uri)
@@ -253,9 +253,11 @@ def _config_of(spec: Spec) -> Config:
     return Config.read(spec.shown["config"], spec.kind)
 
 
-def _own_weight(wanted: Config, name: str) -> float | None:
+def _own_weight(wanted: Config, name: str, endpoint: str | None) -> float | None:
     if not wanted.traffic:
         return None
+    if endpoint is None:
+        raise mlflow_error("A deployment has 'traffic' in an endpoint: name it, or update the endpoint's traffic.")
     if set(wanted.traffic) not in ({""}, {name}):
         raise mlflow_error(f"A deployment's 'traffic' is its own weight, such as traffic=10; this is {wanted.traffic}.")
     return next(iter(wanted.traffic.values()))

@@ -35,6 +35,8 @@ def download(place: Place, revision: str, model_uri: str) -> Path:
     """
     import mlflow.artifacts
 
+    if Path(model_uri).is_dir():
+        _checked(Path(model_uri), model_uri)  # before a folder that is no model is copied
     folder = place.revisions / revision
     with DEPLOYMENT_ERRORS.applied(f"download {model_uri}"):
         folder.mkdir(mode=0o700, parents=True)
