@@ -18,7 +18,7 @@ from mlflow_elasticsearch_tracking.trace_filters import compile_filter, compile_
 from mlflow_elasticsearch_tracking.trace_span_filters import SpanFilter
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Hit
-from mlflow_plugkit_elasticsearch.documents import Source
+from mlflow_plugkit_elasticsearch.documents import PAGE, Source
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 from mlflow_plugkit_elasticsearch.queries import Query, all_of, any_of, exists, terms
 
@@ -34,11 +34,13 @@ class TraceQuery:
     """A search for traces, ready to run.
 
     Attributes:
-        query: on the traces.
+        scope: the experiments.
+        query: on the traces, the scope included.
         checks: on the sources of the traces that it finds.
         spans: conditions that the traces' documents do not decide.
     """
 
+    scope: Query
     query: Query
     checks: tuple[Check, ...]
     spans: SpanFilter | None
@@ -93,16 +95,16 @@ class TraceSearch(TraceBase):
             checks += [check] if check else []
         spans = compiled.spans
         if not spans.kinds and not spans.texts:
-            return TraceQuery(all_of(queries), tuple(checks), None)
+            return TraceQuery(scope, all_of(queries), tuple(checks), None)
         queries += spans.trace_queries()
         if spans.needs_spans:
-            return TraceQuery(all_of(queries), tuple(checks), spans)
+            return TraceQuery(scope, all_of(queries), tuple(checks), spans)
         check = spans.trace_check()
         checks += [check] if check else []
         if spans.start_ms is None:
-            return TraceQuery(all_of(queries), tuple(checks), None)
+            return TraceQuery(scope, all_of(queries), tuple(checks), None)
         late = self._late(spans, queries)
-        return TraceQuery(all_of([*queries, late]), tuple(checks), None)
+        return TraceQuery(scope, all_of([*queries, late]), tuple(checks), None)
 
     def _late(self, spans: SpanFilter, queries: Sequence[Query]) -> Query:
         """Traces whose spans all begin within the bound, and of the others those that have such a span that does."""
@@ -121,20 +123,23 @@ class TraceSearch(TraceBase):
         return sorted({hit.source["session_id"] for hit in hits if check is None or check(hit.source)})
 
     def _trace_hits(
-        self, wanted: TraceQuery, order: Sequence[Mapping[str, Any]], size: int, after: Sequence[Any] | None = None
+        self,
+        wanted: TraceQuery,
+        order: Sequence[Mapping[str, Any]],
+        size: int,
+        after: Sequence[Any] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> Iterator[Hit]:
-        """At most `size` traces that match, in order."""
-        if wanted.is_exact:
-            yield from self.docs.page(TRACES, wanted.query, order, size, after=after, source={"excludes": UNUSED})
-            return
+        """At most `size` traces that match, in order; with `fields`, no more of their sources than needed."""
         query, spans = wanted.query, wanted.spans
         if spans is not None:
-            found = self._few_with_span(query, spans)
+            found = self._few_with_span(wanted.scope, spans)
             if found is not None:
                 query, spans = all_of([query, terms("trace_id", found)]), None
-        step = size
-        while size > 0:
-            hits = self.docs.page(TRACES, query, order, step, after=after, source={"excludes": UNUSED})
+        source: Any = list(fields) if fields and not wanted.checks else {"excludes": UNUSED}
+        step = min(size, PAGE)
+        while True:
+            hits = self.docs.page(TRACES, query, order, step, after=after, source=source)
             for hit in self._matching(hits, wanted.checks, spans):
                 yield hit
                 size -= 1
@@ -142,7 +147,8 @@ class TraceSearch(TraceBase):
                     return
             if len(hits) < step:
                 return
-            after, step = hits[-1].sort, min(max(step, FEW) * 2, MOST_STEP)
+            after = hits[-1].sort
+            step = min(size, PAGE) if wanted.is_exact else min(max(step, FEW) * 2, MOST_STEP)
 
     def _matching(self, hits: Sequence[Hit], checks: Sequence[Check], spans: SpanFilter | None) -> list[Hit]:
         kept = [hit for hit in hits if all(check(hit.source) for check in checks)]
@@ -153,9 +159,9 @@ class TraceSearch(TraceBase):
 
     # Spans.
 
-    def _few_with_span(self, trace_query: Query, spans: SpanFilter) -> list[str] | None:
+    def _few_with_span(self, scope: Query, spans: SpanFilter) -> list[str] | None:
         """The traces with such a span; None where there may be more than a few."""
-        hits = self._one_span_each(_scoped(trace_query, spans), FEW)
+        hits = self._one_span_each(all_of([scope, *spans.span_queries()]), FEW)
         if len(hits) == FEW:
             return None
         found = {hit["trace_id"] for hit in hits if spans.matches(hit)}
@@ -194,12 +200,6 @@ class TraceSearch(TraceBase):
                 break
             after = hits[-1].sort
         return found
-
-
-def _scoped(trace_query: Query, spans: SpanFilter) -> Query:
-    """The spans' query with the experiments of the traces' query, which is its first condition."""
-    scope = trace_query["bool"]["filter"][0] if "bool" in trace_query and "filter" in trace_query["bool"] else None
-    return all_of([*([scope] if scope else []), *spans.span_queries()])
 
 
 def resolve_locations(experiment_ids: Sequence[str] | None, locations: Sequence[str] | None) -> list[str] | None:

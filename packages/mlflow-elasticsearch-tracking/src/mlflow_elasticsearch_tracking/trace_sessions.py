@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_elasticsearch_tracking.indices_traces import TRACES
@@ -24,7 +25,12 @@ class TraceSessions(TraceBase):
 
         def _trace_query(self, experiments: Sequence[str] | None, filter_string: str | None) -> TraceQuery: ...
         def _trace_hits(
-            self, wanted: TraceQuery, order: Sequence[Any], size: int, after: Sequence[Any] | None = None
+            self,
+            wanted: TraceQuery,
+            order: Sequence[Any],
+            size: int,
+            after: Sequence[Any] | None = None,
+            fields: Sequence[str] | None = None,
         ) -> Iterator[Hit]: ...
 
     def find_completed_sessions(
@@ -77,7 +83,8 @@ class TraceSessions(TraceBase):
             return set()
         wanted = self._trace_query([experiment_number(experiment_id)], filter_string)
         within = all_of([wanted.query, terms("session_id", sorted(spans))])
-        hits = self._trace_hits(TraceQuery(within, wanted.checks, wanted.spans), compile_order(None), ALL)
+        needed = ("trace_id", "session_id", "timestamp_ms")
+        hits = self._trace_hits(replace(wanted, query=within), compile_order(None), ALL, fields=needed)
         firsts = ((hit.source["session_id"], hit.source["timestamp_ms"]) for hit in hits)
         return {session for session, time in firsts if spans[session][0] == time}
 
@@ -121,6 +128,7 @@ class TraceSessions(TraceBase):
     def _collected(self, queries: Sequence[TraceQuery]) -> tuple[int, int, int, int]:
         """Counted one by one where the traces' documents alone do not decide."""
         base, first, second = (
-            {hit.source["trace_id"] for hit in self._trace_hits(each, [{"trace_id": "asc"}], ALL)} for each in queries
+            {hit.source["trace_id"] for hit in self._trace_hits(each, [{"trace_id": "asc"}], ALL, fields=["trace_id"])}
+            for each in queries
         )
         return len(base), len(base & first), len(base & second), len(base & first & second)
