@@ -55,8 +55,10 @@ TEXTS = [
     "long " * 200,
 ]
 KEYS = ["p", "P", "q r", "a.b", "a/b", "größe", "k" * 250, "x-y_z"]
-VALUES = [0.0, -0.0, 1.0, -1.5, 0.1, 1e300, -1e300, 5e-324, 2.0, math.nan, 3.14, 1e10]
+VALUES = [0.0, -0.0, 1.0, -1.5, 0.1, 1e300, -1e300, 5e-324, 2.0, 3.14, 1e10]
 METRICS = ["m", "M", "acc.val/1", "loss rate"]
+#: Some of its values are NaN.
+NAN_METRIC = "nan.at times"
 
 
 @dataclass
@@ -66,12 +68,14 @@ class Twins:
     Attributes:
         sql: MLflow's own.
         own: ours.
+        reads_nan: whether filters of MLflow's own heed NaN; older ones take it for 0.
         experiments: the ids of the experiments, the same in both.
         run_ids: the ids of the runs, the same in both.
     """
 
     sql: Any
     own: Any
+    reads_nan: bool
     experiments: list[str]
     run_ids: list[str]
 
@@ -110,7 +114,9 @@ def make_twins(sql: Any, own: Any, count: int = 60) -> Twins:
     runs, _ = sql._search_runs(experiments, "", ViewType.ALL, None, [], None)
     documents = [run_document(_source(run)) for run in runs]
     bulk(own.docs, [Action("create", RUNS, source["run_id"], source) for source in documents])
-    return Twins(sql, own, experiments, [run.info.run_id for run in runs])
+    zeros, _ = sql._search_runs(experiments, f"metrics.`{NAN_METRIC}` = 0", ViewType.ALL, None, [], None)
+    reads_nan = not any(math.isnan(run.data.metrics[NAN_METRIC]) for run in zeros)
+    return Twins(sql, own, reads_nan, experiments, [run.info.run_id for run in runs])
 
 
 def _make_run(sql: Any, experiment: str, number: int) -> None:
@@ -121,6 +127,8 @@ def _make_run(sql: Any, experiment: str, number: int) -> None:
     values = {
         key: VALUES[(number + 3 * place) % len(VALUES)] for place, key in enumerate(METRICS) if (number + place) % 5
     }
+    if number % 4:
+        values[NAN_METRIC] = math.nan if number % 3 else VALUES[number % len(VALUES)]
     sql.log_batch(
         run_id,
         [Metric(key, value, number, place) for place, (key, value) in enumerate(values.items())],
