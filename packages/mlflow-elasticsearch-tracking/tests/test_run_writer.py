@@ -15,6 +15,7 @@ from recorded import around_requests, requests_of
 
 from mlflow_elasticsearch_tracking.history_columns import METRICS, Tail, chunks_of
 from mlflow_elasticsearch_tracking.indices import RUNS
+from mlflow_elasticsearch_tracking.log_batches import with_points
 from mlflow_elasticsearch_tracking.run_writer import RunWriter
 from mlflow_plugkit_elasticsearch import Action, Documents, bulk
 
@@ -71,6 +72,25 @@ def test_two_processes_that_write_one_run_lose_nothing(store: Any, stranger: Any
     assert run.data.metrics == {f"k{n}": 11.0 for n in range(5)}
     for reader in (store, stranger):
         assert steps(reader, run_id, "k3") == list(range(1_200))
+
+
+def test_processes_that_write_one_run_at_once_lose_nothing(store: Any, run_id: str) -> None:
+    """Six writers that know nothing of each other meet on one run: each is refused again and again, and all end."""
+    writers = [RunWriter(Documents(store.settings)) for _ in range(6)]
+
+    def work(number: int) -> None:
+        for step in range(100 * number, 100 * number + 12):
+            points = batch_of_points(float(number), step)
+            writers[number].change(run_id, lambda source: with_points(source, points))  # noqa: B023
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    assert steps(store, run_id, "m") == [100 * number + step for number in range(6) for step in range(12)]
+    assert store.get_run(run_id).data.metrics == {"m": 5.0}
+
+
+def batch_of_points(value: float, step: int) -> list[tuple[str, int, int, float]]:
+    return [("m", step, step, value)]
 
 
 def test_what_another_process_changed_is_not_refused_for_what_it_was(store: Any, stranger: Any, run_id: str) -> None:

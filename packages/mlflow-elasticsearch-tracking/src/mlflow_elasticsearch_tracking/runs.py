@@ -60,7 +60,8 @@ class Runs(StoreBase):
 
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST` for no such experiment; `INVALID_PARAMETER_VALUE` for a deleted
-                one, or for a name that contradicts the tag mlflow.runName.
+                one, or for a name that contradicts the tag mlflow.runName; `BAD_REQUEST` for a tag that is given
+                twice or an empty mlflow.runName.
         """
         experiment = self._active_experiment(experiment_id)
         texts = {tag.key: tag.value for tag in tags or ()}
@@ -70,11 +71,13 @@ class Runs(StoreBase):
                 "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
                 f"(run_name='{run_name}', mlflow.runName='{tagged}'). Leave one of them out."
             )
+        if len(texts) < len(tags or ()) or tagged == "":
+            raise mlflow_error("A new run has a tag twice, or an empty mlflow.runName. Give each tag once.", "BAD_REQUEST")
         name = run_name or tagged or _generate_random_name()
         run_id = uuid.uuid4().hex
         place = append_to_uri_path(experiment["artifact_location"], run_id, ARTIFACTS_FOLDER)
         source = new_run_source(run_id, experiment["experiment_id"], name, user_id, start_time, place)
-        source["t"] = {**texts, MLFLOW_RUN_NAME: tagged or name}
+        source["t"] = {**texts, MLFLOW_RUN_NAME: name}
         written = self.docs.create(RUNS, run_id, run_document(source))
         self._writer.created(written._replace(source=source))
         return run_entity(source, self._run_inputs([source])[0])
