@@ -48,7 +48,6 @@ class Asked:
         aggregations: MLflow's `MetricAggregation`s.
         dimensions: names to group by.
         interval_ms: the width of a time bucket, 0 for none.
-        most: how many points to return.
     """
 
     view: str
@@ -57,7 +56,6 @@ class Asked:
     aggregations: Sequence[Any]
     dimensions: Sequence[str]
     interval_ms: int
-    most: int
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +99,7 @@ class TraceMetrics(TraceBase):
         if time_interval_seconds and (start_time_ms is None or end_time_ms is None):
             raise mlflow_error("start_time_ms and end_time_ms are required if time_interval_seconds is set")
         interval = (time_interval_seconds or 0) * 1000
-        asked = Asked(view, metric_name, metric, aggregations, dimensions or (), interval, max_results)
+        asked = Asked(view, metric_name, metric, aggregations, dimensions or (), interval)
         scope = terms("experiment_id", [experiment_number(each) for each in experiment_ids])
         on_traces, on_parts = _filters(filters, view)
         own_time = "start_ms" if metric_name in _SPAN_TIMES else None
