@@ -69,5 +69,6 @@ def test_a_workflow_reads_back_what_it_wrote(facts: dict[str, Any]) -> None:
         "left": 0,
     }
     assert facts["gc"]["exit code"] == 0, facts["gc"]["output"]
-    for line in (f"Run with ID {logged['run_id']}", f"Logged model with ID {logged['model_id']}"):
-        assert f"{line} has been permanently deleted" in facts["gc"]["output"]
+    assert f"Run with ID {logged['run_id']} has been permanently deleted" in facts["gc"]["output"]
+    if facts["gc"]["of models"]:  # MLflow 3.6 leaves models alone
+        assert f"Logged model with ID {logged['model_id']} has been permanently deleted" in facts["gc"]["output"]
