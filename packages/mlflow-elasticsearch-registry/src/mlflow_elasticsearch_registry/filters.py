@@ -38,6 +38,7 @@ _TEXT = ("=", "!=", "LIKE", "ILIKE")
 _LISTS = ("IN", "NOT IN")
 _NUMBER = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _LONG = 2**63
+_VERSION_COMPARATORS = SearchModelVersionUtils.VALID_STRING_ATTRIBUTE_COMPARATORS
 _VERSION_ORDER = {
     "name": "name_term",
     "version_number": "version",
@@ -91,6 +92,8 @@ def versions_filter(filter_string: str | None) -> Compiled:
     """The filter of `search_model_versions`; errors as for `models_filter`."""
     filters = SearchModelVersionUtils.parse_search_filter(filter_string)
     attributes = [one for one in filters if one["type"] == "attribute"]
+    for one in attributes:  # older MLflows know no NOT IN here
+        _known(one, one["key"] == "version_number" or one["comparator"] in _VERSION_COMPARATORS)
     found = [_text(_VERSION_TEXTS, one) for one in attributes if one["key"] != "version_number"]
     clauses = [_version_number(one) for one in attributes if one["key"] == "version_number"]
     clauses.append(none_of([term("stage", STAGE_DELETED_INTERNAL)]))
