@@ -203,12 +203,13 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what else there is: `-- import`, `-- client`, `-- artifacts` or `-- deploy`."""
+    """Measure side by side: `-- import`, `-- client`, `-- artifacts`, `-- deploy`, `-- tracking` or `-- layouts`."""
     name = first_argument(session)
     plugins = [package for package in packages().values() if package.is_plugin]
     members = dict.fromkeys([m.name for p in plugins for m in (*workspace_dependencies(p, tests=False), p)])
     newest = mlflow_versions(package_named("mlflow-plugkit"))[-1]
-    session.install(*(wheel(m) for m in members), *group("bench"), f"mlflow=={newest}")
+    kit = f"{wheel('mlflow-plugkit-testing')}[elasticsearch]"
+    session.install(*(wheel(m) for m in members), kit, *group("bench"), f"mlflow=={newest}")
     session.run("python", f"bench/bench_{name}.py", *session.posargs[1:], env=QUIET)
 
 

@@ -65,15 +65,9 @@ class Runs(StoreBase):
         """
         experiment = self._active_experiment(experiment_id)
         texts = {tag.key: tag.value for tag in tags or ()}
-        tagged = texts.get(MLFLOW_RUN_NAME)
-        if run_name and tagged and run_name != tagged:
-            raise mlflow_error(
-                "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
-                f"(run_name='{run_name}', mlflow.runName='{tagged}'). Leave one of them out."
-            )
-        if len(texts) < len(tags or ()) or tagged == "":
-            raise mlflow_error("A new run has a tag twice, or an empty mlflow.runName. Give each tag once.", "BAD_REQUEST")
-        name = run_name or tagged or _generate_random_name()
+        if len(texts) < len(tags or ()):
+            raise mlflow_error("A new run has a tag twice. Give each tag once.", "BAD_REQUEST")
+        name = _name_of(run_name, texts.get(MLFLOW_RUN_NAME))
         run_id = uuid.uuid4().hex
         place = append_to_uri_path(experiment["artifact_location"], run_id, ARTIFACTS_FOLDER)
         source = new_run_source(run_id, experiment["experiment_id"], name, user_id, start_time, place)
@@ -284,6 +278,18 @@ class Runs(StoreBase):
         for document, outcome in zip(documents, bulk(self.docs, actions), strict=True):
             if outcome.conflict:
                 self._change_run(document.id, lambda source: _moved(source, stage))
+
+
+def _name_of(given: str | None, tagged: str | None) -> str:
+    """The name of a new run, by argument or tag, else a random one."""
+    if tagged == "":
+        raise mlflow_error("The tag mlflow.runName of a new run is empty. Leave it out.", "BAD_REQUEST")
+    if given and tagged and given != tagged:
+        raise mlflow_error(
+            "Both 'run_name' argument and 'mlflow.runName' tag are specified, but with different values "
+            f"(run_name='{given}', mlflow.runName='{tagged}'). Leave one of them out."
+        )
+    return given or tagged or str(_generate_random_name())
 
 
 def _moved(source: Source, stage: str) -> Source:
