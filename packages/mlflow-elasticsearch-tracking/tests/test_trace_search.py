@@ -301,17 +301,22 @@ def test_a_token_of_another_search_is_refused(twins: Any) -> None:
         tested.search_traces(["1"], "status = 'OK'", 2, page_token=token)
 
 
-def test_candidates_beyond_the_first_few_are_found(twins: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [3, 100])
+def test_candidates_beyond_the_first_few_are_found(twins: Any, monkeypatch: pytest.MonkeyPatch, many: int) -> None:
     """Where many spans are candidates the traces are gone through in order, with the same result."""
     from mlflow_elasticsearch_tracking import trace_search
 
     monkeypatch.setattr(trace_search, "FEW", 2)
+    monkeypatch.setattr(trace_search, "MANY", many)
     for filter_string in FILTERS:
         if ("text" in filter_string or "attributes." in filter_string) and (
             newer() or not differs_before(filter_string)
         ):
             same(*twins, filter_string)
-            same(*twins, filter_string, ["tags.t"])
+            for size in (1, 3):
+                assert found(twins[1], filter_string, ["tags.t"], size) == found(
+                    twins[0], filter_string, ["tags.t"], size
+                )
 
 
 FIELDS = st.sampled_from(["name", "type", "status"])

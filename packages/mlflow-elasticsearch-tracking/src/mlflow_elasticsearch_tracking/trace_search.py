@@ -22,8 +22,8 @@ from mlflow_plugkit_elasticsearch.documents import PAGE, Source
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 from mlflow_plugkit_elasticsearch.queries import Query, all_of, any_of, exists, terms
 
-#: Candidates among the spans that are looked at before the traces; with more, traces are gone through in order.
-FEW = 200
+#: Traces with a candidate among their spans: a few are checked first; of many, pages are, in the order asked for.
+FEW, MANY = 200, 10_000
 MOST_STEP = 2_000
 #: What entities and checks do not need of a trace's source.
 UNUSED = ("tree", "uses", "costs")
@@ -137,7 +137,7 @@ class TraceSearch(TraceBase):
             if found is not None:
                 query, spans = all_of([query, terms("trace_id", found)]), None
         source: Any = list(fields) if fields and not wanted.checks else {"excludes": UNUSED}
-        step = min(size, PAGE)
+        step, narrowed = min(size, PAGE), False
         while True:
             hits = self.docs.page(TRACES, query, order, step, after=after, source=source)
             for hit in self._matching(hits, wanted.checks, spans):
@@ -149,6 +149,8 @@ class TraceSearch(TraceBase):
                 return
             after = hits[-1].sort
             step = min(size, PAGE) if wanted.is_exact else min(max(step, FEW) * 2, MOST_STEP)
+            if spans is not None and not narrowed:
+                query, narrowed = self._narrowed(query, wanted.scope, spans), True
 
     def _matching(self, hits: Sequence[Hit], checks: Sequence[Check], spans: SpanFilter | None) -> list[Hit]:
         kept = [hit for hit in hits if all(check(hit.source) for check in checks)]
@@ -166,6 +168,20 @@ class TraceSearch(TraceBase):
             return None
         found = {hit["trace_id"] for hit in hits if spans.matches(hit)}
         return sorted(found | self._with_other_span([h["trace_id"] for h in hits if h["trace_id"] not in found], spans))
+
+    def _narrowed(self, query: Query, scope: Query, spans: SpanFilter) -> Query:
+        """The traces' query with those that have a candidate, unless these are very many."""
+        body = {
+            "query": all_of([scope, *spans.span_queries()]),
+            "size": MANY,
+            "collapse": {"field": "trace_id"},
+            "sort": ["_doc"],
+            "_source": False,
+        }
+        hits = self.docs.search(SPANS, body)["hits"]["hits"]
+        if len(hits) == MANY:
+            return query
+        return all_of([query, terms("trace_id", [hit["fields"]["trace_id"][0] for hit in hits])])
 
     def _with_span(self, trace_ids: Sequence[str], spans: SpanFilter) -> set[str]:
         """Which of the traces have such a span."""
