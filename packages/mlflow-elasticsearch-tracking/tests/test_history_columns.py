@@ -15,6 +15,7 @@ from mlflow_elasticsearch_tracking.history_columns import (
     MOST_IN_TAIL,
     MOST_OPEN,
     MOST_SETTLED,
+    Copied,
     Point,
     Tail,
     block_columns,
@@ -99,29 +100,29 @@ def test_single_points_stay_open_until_there_are_many() -> None:
 
 def test_only_what_was_committed_is_copied() -> None:
     """A write that logs points copies those that the document had before, never its own."""
-    first, copies = move(Tail.of({}), some(1_000), 0, settled=False)
+    first, copies = move(Tail.of({}), some(1_000), Copied(), settled=False)
     assert copies == []
-    second, copies = move(first, some(1_000, first=1_000), 0, settled=False)
+    second, copies = move(first, some(1_000, first=1_000), Copied(), settled=False)
     assert [one.number for one in copies] == [1]
     assert [one.number for one in second.segments] == [1, 2], "what is copied stays until the copy is known to be there"
-    third, copies = move(second, some(1_000, first=2_000), 1, settled=False)
+    third, copies = move(second, some(1_000, first=2_000), Copied([first.segments[0].name]), settled=False)
     assert [one.number for one in third.segments] == [2, 3]
     assert [one.number for one in copies] == [2]
 
 
 def test_a_copy_after_a_lost_race_is_sent_again_under_the_same_ids() -> None:
     """Ids follow from what is copied: a repetition overwrites the same documents with the same content."""
-    before, _ = move(Tail.of({}), some(1_000, 4), 0, settled=False)
-    _, copies = move(before, some(1_000), 0, settled=False)
-    _, again = move(Tail.of(orjson.loads(orjson.dumps(before.into({})))), some(500), 0, settled=False)
+    before, _ = move(Tail.of({}), some(1_000, 4), Copied(), settled=False)
+    _, copies = move(before, some(1_000), Copied(), settled=False)
+    _, again = move(Tail.of(orjson.loads(orjson.dumps(before.into({})))), some(500), Copied(), settled=False)
     assert list(chunks_of("r", copies)) == list(chunks_of("r", again))
 
 
 def test_an_open_segment_that_grew_has_other_ids() -> None:
     """A late copy of fewer points must not replace one of more: their ids differ by the count."""
     before = Tail.of({}).plus(some(100))
-    _, copies = move(before, some(MOST_IN_TAIL), 0, settled=False)
-    _, more = move(before.plus(some(20, first=100)), some(MOST_IN_TAIL), 0, settled=False)
+    _, copies = move(before, some(MOST_IN_TAIL), Copied(), settled=False)
+    _, more = move(before.plus(some(20, first=100)), some(MOST_IN_TAIL), Copied(), settled=False)
     assert copies[0].number == more[0].number
     assert not {chunk["id"] for chunk in chunks_of("r", copies)} & {chunk["id"] for chunk in chunks_of("r", more)}
 
@@ -130,7 +131,7 @@ def test_segments_that_are_copied_together_are_merged() -> None:
     """Several small segments become one block for each key."""
     tail = Tail.of({})
     for number in range(6):
-        tail, copies = move(tail, some(200, 2, first=200 * number), 0, settled=False)
+        tail, copies = move(tail, some(200, 2, first=200 * number), Copied(), settled=False)
     assert len(copies) > 1
     chunks = list(chunks_of("r", copies))
     assert [chunk["k"][0] for chunk in chunks] == ["k0", "k1"]
@@ -141,7 +142,7 @@ def test_segments_that_are_copied_together_are_merged() -> None:
 def test_a_run_that_has_ended_keeps_few_points(count: int, copied: int) -> None:
     """Few points stay in the document for good; more are copied when the run ends."""
     tail = Tail.of({}).plus(some(count))
-    _, copies = move(tail, (), 0, settled=True)
+    _, copies = move(tail, (), Copied(), settled=True)
     assert sum(one.size for one in copies) == copied
 
 

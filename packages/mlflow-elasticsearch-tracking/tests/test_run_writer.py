@@ -210,6 +210,18 @@ def test_a_crash_after_the_copy_leaves_every_point_once(store: Any, stranger: An
         assert steps(reader, run_id, "k2") == list(range(600))
 
 
+def test_points_that_another_process_added_to_what_was_copied_stay(store: Any, stranger: Any, run_id: str) -> None:
+    """The copy was made of an older, shorter state of a segment, and the race was lost: the longer one is kept."""
+    for step in range(100):
+        store.log_metric(run_id, Metric("m", 1.0, step, step))
+    stranger.log_batch(run_id, [Metric("m", 1.0, step, step) for step in range(100, 130)], [], [])
+    assert len(Tail.of(store._run(run_id).source).segments) == 1
+    for number in range(3):
+        store.log_batch(run_id, batch(number, 999), [], [])
+    for reader in (store, stranger):
+        assert steps(reader, run_id, "m") == list(range(130))
+
+
 def test_a_refused_batch_leaves_no_point(store: Any, run_id: str) -> None:
     """With a param that is refused no metric and no tag of the batch appears, however large it is."""
     store.log_param(run_id, Param("p", "1"))

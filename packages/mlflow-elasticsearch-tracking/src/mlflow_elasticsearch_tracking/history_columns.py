@@ -34,6 +34,8 @@ from mlflow_plugkit_elasticsearch.encode import token
 
 Point = tuple[str, int, int, float]
 Block = dict[str, Any]
+#: The names of segments that the history index has.
+Copied = frozenset[tuple[int, int]]
 #: Where a change of a run puts the points to log.
 NEW_POINTS = "new points"
 #: Single points in a tail before they become columns; points in a tail before they are copied; points that a run
@@ -73,6 +75,11 @@ class Segment(NamedTuple):
     number: int
     size: int
     blocks: list[Block]
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """What tells its content: while a segment is open, points are added to it, by several processes perhaps."""
+        return self.number, self.size
 
 
 class Tail(NamedTuple):
@@ -127,7 +134,7 @@ class Tail(NamedTuple):
         return Tail(self.open_number + 1, [], (*self.segments, segment), self.copied_at)
 
 
-def move(tail: Tail, points: Sequence[Point], copied: int, *, settled: bool) -> tuple[Tail, list[Segment]]:
+def move(tail: Tail, points: Sequence[Point], copied: Copied, *, settled: bool) -> tuple[Tail, list[Segment]]:
     """The tail after a write that logs points, and the segments to copy to the history index with that write.
 
     Only what was in the tail before is copied, since it was committed; it stays in the tail until it is known to
@@ -136,10 +143,10 @@ def move(tail: Tail, points: Sequence[Point], copied: int, *, settled: bool) -> 
     Args:
         tail: as the run's document has it.
         points: what to log.
-        copied: segments up to this number are in the history index.
+        copied: what of it the history index has.
         settled: no more points are expected: leave little in the tail.
     """
-    tail = tail._replace(segments=tuple(one for one in tail.segments if one.number > copied))
+    tail = tail._replace(segments=tuple(one for one in tail.segments if one.name not in copied))
     total = tail.size + len(points)
     if total <= (MOST_SETTLED if settled else MOST_IN_TAIL):
         return tail.plus(points) if points else tail, []

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_elasticsearch_tracking.history_columns import METRICS, NEW_POINTS, Tail, chunks_of, move
+from mlflow_elasticsearch_tracking.history_columns import METRICS, NEW_POINTS, Copied, Tail, chunks_of, move
 from mlflow_elasticsearch_tracking.indices import RUNS
 from mlflow_elasticsearch_tracking.run_documents import no_run, run_document
 from mlflow_plugkit_elasticsearch import Action, Conflict, Document, Documents, bulk
@@ -34,10 +34,10 @@ _MOST_RUNS, _MOST_ITEMS = 512, 300_000
 
 
 class _State(NamedTuple):
-    """A run as it was read or written last; `copied` is the last segment of its tail that the history index has."""
+    """A run as it was read or written last; `copied` names the segments of its tail that the history index has."""
 
     document: Document
-    copied: int
+    copied: Copied = frozenset()
 
 
 @dataclass(eq=False)
@@ -86,7 +86,7 @@ class RunWriter:
 
     def created(self, document: Document) -> None:
         """Note a run that this process has just made."""
-        self._remember(document.id, _State(document, 0))
+        self._remember(document.id, _State(document))
 
     def forget(self, run_id: str) -> None:
         """Read the run anew at its next change."""
@@ -134,7 +134,7 @@ class RunWriter:
 
     def _write_until_it_holds(self, run_id: str, tickets: list[_Ticket]) -> None:
         deadline = time.monotonic() + UPDATE_SECONDS
-        state, copied = self._take(run_id), 0
+        state, copied = self._take(run_id), Copied()
         for attempt in range(1_000):
             is_present = state is None
             if state is None:
@@ -142,7 +142,10 @@ class RunWriter:
             copied = state.copied
             source, certain = _apply(tickets, state.document.source)
             if not is_present and not certain:
-                state = None  # nothing is refused or left out on a state that may be out of date
+                # Nothing is refused or left out on a state that may be out of date.
+                state = None
+                for ticket in tickets:
+                    ticket.error = None
                 continue
             if source is None:
                 self._finish(tickets, state)
@@ -168,39 +171,39 @@ class RunWriter:
             raise no_run(run_id)
         return document
 
-    def _write(self, run_id: str, state: _State, source: Source) -> tuple[_State | None, int]:
-        """Write; the new state, or None after a lost race; and up to where the history index has the tail now."""
+    def _write(self, run_id: str, state: _State, source: Source) -> tuple[_State | None, Copied]:
+        """Write; the new state, or None after a lost race; and what the history index has of the tail now."""
         source = dict(source)
         points = source.pop(NEW_POINTS, ())
-        tail = Tail.of(state.document.source)
-        tail, copies = move(tail, points, state.copied, settled=source["status"] not in _OPEN_ENDED)
+        settled = source["status"] not in _OPEN_ENDED
+        tail, copies = move(Tail.of(state.document.source), points, state.copied, settled=settled)
         source = tail.into(source)
         if not copies:
             try:
                 written = self._docs.put(RUNS, run_id, run_document(source), state.document)
             except Conflict:
                 return None, state.copied
-            return _State(written._replace(source=source), state.copied), state.copied
+            return _State(written._replace(source=source)), Copied()
         actions = [Action("index", RUNS, run_id, run_document(source), state.document)]
         actions += [Action("index", METRICS, chunk["id"], chunk) for chunk in chunks_of(run_id, copies)]
         outcome = bulk(self._docs, actions)[0]
-        copied = max(segment.number for segment in copies)
+        copied = frozenset(segment.name for segment in copies)
         if outcome.conflict:
-            return None, copied
-        document = Document(run_id, source, outcome.seq_no, outcome.primary_term)
-        return _State(document, copied), copied
+            return None, state.copied | copied
+        return _State(Document(run_id, source, outcome.seq_no, outcome.primary_term), copied), copied
 
     def _settled(self, state: _State) -> _State:
         """Once a run has ended, take out of its document what the history index has."""
         source, tail = state.document.source, Tail.of(state.document.source)
-        if source["status"] in _OPEN_ENDED or not tail.segments or tail.segments[-1].number > state.copied:
+        if source["status"] in _OPEN_ENDED or not state.copied.intersection(one.name for one in tail.segments):
             return state
-        source = tail._replace(segments=()).into(source)
+        tail, _ = move(tail, (), state.copied, settled=False)
+        source = tail.into(source)
         try:
             written = self._docs.put(RUNS, state.document.id, run_document(source), state.document)
         except (Conflict, MlflowException):
             return state  # the change itself was written: the next one takes care of it
-        return _State(written._replace(source=source), state.copied)
+        return _State(written._replace(source=source))
 
     def _take(self, run_id: str) -> _State | None:
         with self._lock:
