@@ -143,6 +143,30 @@ def test_no_writers_share_is_lost(store: Any, experiment: str) -> None:
     assert len(trace.info.assessments) == 32
 
 
+def test_servers_without_a_common_lock_lose_nothing_either(store: Any, new_store: Callable[..., Any]) -> None:
+    """Two servers that write to the same traces at once meet each other by the documents' state alone."""
+    from mlflow_plugkit_elasticsearch import Documents
+
+    experiment, ids = store.create_experiment("shared"), [new_trace_id() for _ in range(3)]
+    other = new_store(store.uri)
+    other.docs = Documents(other.settings)
+
+    def work(number: int) -> None:
+        own = (store, other)[number % 2]
+        for i in range(5):
+            span_id = 1 + number * 5 + i
+            reported = [span(t, span_id, None, mlflow__chat__tokenUsage=usage(1, 0)) for t in ids]
+            own.log_spans(experiment, reported)
+            own.link_traces_to_run(ids, f"run{number}")
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    for trace in store.batch_get_traces(ids):
+        assert len(trace.data.spans) == 30
+        assert json.loads(trace.info.trace_metadata["mlflow.trace.tokenUsage"])["input_tokens"] == 30
+    assert all(len(other.search_traces([experiment], f"run_id = 'run{n}'")[0]) == 3 for n in range(6))
+
+
 def test_one_call_takes_spans_of_many_traces(store: Any, experiment: str) -> None:
     """A batch over several traces writes and creates all of them."""
     ids = [new_trace_id() for _ in range(30)]
