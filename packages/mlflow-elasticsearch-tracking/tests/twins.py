@@ -111,10 +111,10 @@ def make_twins(sql: Any, own: Any, count: int = 60) -> Twins:
         assert sql.create_experiment(name, tags=tags) == experiments[-1]
     for number in range(count):
         _make_run(sql, experiments[number % 2], number)
-    runs, _ = sql._search_runs(experiments, "", ViewType.ALL, None, [], None)
+    runs, _ = sql._search_runs(experiments, "", ViewType.ALL, 1_000, [], None)
     documents = [run_document(_source(run)) for run in runs]
     bulk(own.docs, [Action("create", RUNS, source["run_id"], source) for source in documents])
-    zeros, _ = sql._search_runs(experiments, f"metrics.`{NAN_METRIC}` = 0", ViewType.ALL, None, [], None)
+    zeros, _ = sql._search_runs(experiments, f"metrics.`{NAN_METRIC}` = 0", ViewType.ALL, 1_000, [], None)
     reads_nan = not any(math.isnan(run.data.metrics[NAN_METRIC]) for run in zeros)
     return Twins(sql, own, reads_nan, experiments, [run.info.run_id for run in runs])
 

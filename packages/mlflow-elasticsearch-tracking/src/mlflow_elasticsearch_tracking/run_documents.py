@@ -137,17 +137,40 @@ def run_info(source: Source) -> RunInfo:
 
 def run_data(source: Source) -> RunData:
     """The `RunData` of a run."""
-    metrics = [Metric(key, number(value), at, step) for key, (value, at, step) in source["m"].items()]
+    metrics = _metric_entities(source["m"])
     if not _PLAIN_DATA:
         params = [Param(key, value) for key, value in source["p"].items()]
         return RunData(metrics, params, [RunTag(key, value) for key, value in source["t"].items()])
-    data = RunData(metrics)
+    data = RunData()
+    data._metric_objs, data._metrics = metrics, {metric._key: metric._value for metric in metrics}
     data._params, data._tags = dict(source["p"]), dict(source["t"])
     return data
 
 
-# A page of a thousand runs has twenty thousand params and tags, of which RunData keeps the dictionaries alone.
+def _metric_entities(latest: Mapping[str, list[Any]]) -> list[Metric]:
+    if not _PLAIN_METRIC:
+        return [Metric(key, number(value), at, step) for key, (value, at, step) in latest.items()]
+    metrics = []
+    new = Metric.__new__
+    for key, (value, at, step) in latest.items():
+        metric = new(Metric)
+        metric._key, metric._timestamp, metric._step = key, at, step
+        metric._value = value if type(value) is float else number(value)
+        metric._model_id = metric._dataset_name = metric._dataset_digest = metric._run_id = None
+        metrics.append(metric)
+    return metrics
+
+
+# A page of a thousand runs has twenty thousand params and tags, of which RunData keeps the dictionaries alone, and
+# ten thousand metrics, whose constructor checks what was checked when they were logged.
 _PLAIN_DATA = vars(RunData()).keys() == {"_metric_objs", "_metrics", "_params", "_tags"}
+_PLAIN_METRIC = vars(Metric("", 0.0, 0, 0)) == {
+    **dict.fromkeys(("_model_id", "_dataset_name", "_dataset_digest", "_run_id")),
+    "_key": "",
+    "_value": 0.0,
+    "_timestamp": 0,
+    "_step": 0,
+}
 
 
 def run_entity(source: Source, inputs: Any = None, outputs: Any = None) -> Run:
