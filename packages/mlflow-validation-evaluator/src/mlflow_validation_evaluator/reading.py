@@ -296,6 +296,8 @@ def _refuse_missing(values: Any, what: str) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value)
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

@@ -97,7 +97,7 @@ class Recorder:
             {
                 "model_id": self._model_id,
                 "dataset_name": self._dataset.name,
-                "dataset_digest": self._dataset.digest,
+                "dataset_digest": getattr(self._dataset, "digest", None),  # not there before MLflow 3
                 "run_id": self._run_id,
             },
         )
