@@ -137,6 +137,19 @@ def test_a_point_of_an_unknown_model_is_refused(store: Any) -> None:
         log(store, new_run(store), "m-" + "0" * 32, ("acc", 1.0, 1, 1))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_two_runs_that_log_at_once_the_lower_id_counts(store: Any, first: int) -> None:
+    """The order by a metric takes the latest timestamp, then the highest step, then the lowest run id, as SQL's."""
+    runs = sorted(new_run(store) for _ in range(2))
+    torn, plain = new_model(store, name="torn"), new_model(store, name="plain")
+    points = [(runs[0], 1.0), (runs[1], 9.0)]
+    for run_id, value in (points[first], points[1 - first]):
+        log(store, run_id, torn, ("acc", value, 5, 5), ("acc", 7.0, 4, 9))
+    log(store, runs[0], plain, ("acc", 5.0, 1, 1))
+    found = store.search_logged_models(["0"], order_by=[{"field_name": "metrics.acc"}])
+    assert [model.name for model in found] == ["torn", "plain"]
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a model's document hold ten points."""
