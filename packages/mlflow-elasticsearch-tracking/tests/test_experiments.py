@@ -7,12 +7,15 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from mlflow.entities import ExperimentTag, Metric, ViewType
+from mlflow.entities import ExperimentTag, Metric, TraceInfo, TraceLocation, TraceState, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_EXPERIMENT_TAG_VAL_LENGTH
 from recorded import around_requests
 
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS, RUNS
+from mlflow_elasticsearch_tracking.indices_genai import SCORERS
+from mlflow_elasticsearch_tracking.indices_models import LOGGED_MODELS
+from mlflow_elasticsearch_tracking.indices_traces import TRACES
 from mlflow_plugkit_elasticsearch import Documents
 from mlflow_plugkit_elasticsearch import names as unique_names
 
@@ -106,16 +109,24 @@ def test_runs_go_with_their_experiment(store: Any, stranger: Any, monkeypatch: p
     assert store._get_deleted_runs() == []
 
 
-def test_an_experiment_is_deleted_for_good_with_its_runs(store: Any) -> None:
+def test_an_experiment_is_deleted_for_good_with_all_that_it_holds(store: Any) -> None:
     """Nothing of it stays, its name is free, and an active one is not deleted."""
     made = store.create_experiment("x", tags=[ExperimentTag("k", "v")])
     run_id = store.create_run(made, "ada", 1, [], "r").info.run_id
+    model_id = store.create_logged_model(made, "m").model_id
+    location = TraceLocation.from_experiment_id(made)
+    store.start_trace(TraceInfo(f"tr-{run_id}", location, 1, TraceState.OK))
+    store.register_scorer(made, "s", "{}")
     refused("RESOURCE_DOES_NOT_EXIST", lambda: store._hard_delete_experiment(made))
     store.delete_experiment(made)
     store._hard_delete_experiment(made)
     refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_experiment(made))
     refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_run(run_id))
     assert store.docs.get(RUNS, run_id) is None
+    refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_logged_model(model_id))
+    refused("RESOURCE_DOES_NOT_EXIST", lambda: store.get_trace_info(f"tr-{run_id}"))
+    for index in (LOGGED_MODELS, TRACES, SCORERS):
+        assert store.docs.count(index, {"match_all": {}}) == 0
     assert store.create_experiment("x") != made
 
 

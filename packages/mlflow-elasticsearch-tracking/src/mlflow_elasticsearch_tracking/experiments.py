@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from mlflow.entities import Experiment, ExperimentTag, LifecycleStage
 from mlflow.utils import validation
 from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
 
-from mlflow_elasticsearch_tracking.base import StoreBase, now_ms
+from mlflow_elasticsearch_tracking.base import now_ms
+from mlflow_elasticsearch_tracking.experiment_removal import KIND, ExperimentRemoval
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.run_documents import text_fields
 from mlflow_plugkit.compat import optional_attribute, supported_kwargs
@@ -20,24 +21,14 @@ from mlflow_plugkit_elasticsearch.documents import Source
 from mlflow_plugkit_elasticsearch.names import claim, next_number, owner_of, release
 
 DEFAULT_EXPERIMENT_ID = "0"
-KIND = "experiment"
 
 
-class Experiments(StoreBase):
+class Experiments(ExperimentRemoval):
     """Create, read, change, search and delete experiments."""
 
     if TYPE_CHECKING:  # Runs, LoggedModels and Inputs have them
 
         def _move_runs(self, experiment_id: str, stage: str) -> None: ...
-
-        def _run_ids_of(self, experiment_id: str) -> Iterable[str]: ...
-
-        def _hard_delete_run(self, run_id: str) -> None: ...
-
-        def _delete_traces(self, experiment_id: str) -> int: ...
-        def _hard_delete_models_of(self, experiment_id: str) -> None: ...
-
-        def _hard_delete_datasets_of(self, experiment_id: str) -> None: ...
 
     DEFAULT_EXPERIMENT_ID = DEFAULT_EXPERIMENT_ID
     _has_default = False
@@ -155,22 +146,6 @@ class Experiments(StoreBase):
             return {**source, "t": {name: value for name, value in source["t"].items() if name != key}}
 
         self._change_experiment(self._numeric_id(experiment_id), without)
-
-    def _hard_delete_experiment(self, experiment_id: str) -> None:
-        """Delete a deleted experiment, its runs and traces for good, and free its name; for `mlflow gc`.
-
-        Raises:
-            MlflowException: `RESOURCE_DOES_NOT_EXIST`, also for an active one.
-        """
-        source = self._in_stage(experiment_id, LifecycleStage.DELETED)
-        own_id = source["experiment_id"]
-        for run_id in self._run_ids_of(own_id):
-            self._hard_delete_run(run_id)
-        self._delete_traces(own_id)
-        self._hard_delete_models_of(own_id)
-        self._hard_delete_datasets_of(own_id)
-        self.docs.delete(EXPERIMENTS, own_id)
-        release(self.docs, KIND, source["name"], own_id)
 
     def _active_experiment(self, experiment_id: str) -> Source:
         """The source of an active experiment.

@@ -44,7 +44,7 @@ class Histories:
         copied_at = [tail.copied_at for tail in tails.values() if tail.copied_at]
         self._series = [token(run_id, key) for run_id, tail in tails.items() if tail.copied_at]
         if copied_at and now_ms() - max(copied_at) < _YOUNG_MS:
-            docs.written(METRICS)
+            docs.refresh(METRICS, always=True)
 
     def columns(self, steps: Bounds = None) -> dict[str, list[Columns]]:
         """All points of each run, in no order, with repetitions.

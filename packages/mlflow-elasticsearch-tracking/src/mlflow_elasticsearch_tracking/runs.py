@@ -241,7 +241,7 @@ class Runs(StoreBase):
         self.docs.refresh(RUNS, always=True)
         before = between("deleted_time", lte=now_ms() - older_than)
         query = all_of([term("lifecycle_stage", LifecycleStage.DELETED), before])
-        self.docs.written(RUNS)
+        self.docs.refresh(RUNS, always=True)
         return [hit.id for hit in self.docs.scan(RUNS, query, "run_id", source=False)]
 
     def _hard_delete_run(self, run_id: str) -> None:
@@ -251,7 +251,7 @@ class Runs(StoreBase):
             MlflowException: `RESOURCE_DOES_NOT_EXIST`.
         """
         self._run(run_id)
-        self.docs.written(METRICS)  # another process may have copied points a moment ago
+        self.docs.refresh(METRICS, always=True)  # another process may have copied points a moment ago
         self.docs.delete_where(METRICS, term("run_id", run_id), "id")
         self._forget_run_of_models(run_id)
         self.docs.delete(RUNS, run_id)
@@ -259,7 +259,7 @@ class Runs(StoreBase):
 
     def _run_ids_of(self, experiment_id: str) -> Iterator[str]:
         query = term("experiment_id", experiment_id)
-        self.docs.written(RUNS)  # another process may have started one a moment ago
+        self.docs.refresh(RUNS, always=True)  # another process may have started one a moment ago
         return (hit.id for hit in self.docs.scan(RUNS, query, "run_id", source=False))
 
     def _move_runs(self, experiment_id: str, stage: str) -> None:
