@@ -10,15 +10,13 @@ from mlflow.entities import LifecycleStage
 from mlflow_elasticsearch_tracking.base import StoreBase
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.indices_genai import LABEL_SCHEMAS, REVIEW_ITEMS, REVIEW_QUEUES, SCORERS
-from mlflow_elasticsearch_tracking.indices_models import DATASETS, LOGGED_MODELS
 from mlflow_elasticsearch_tracking.indices_traces import TRACES
-from mlflow_plugkit_elasticsearch import Index
 from mlflow_plugkit_elasticsearch.documents import Source
 from mlflow_plugkit_elasticsearch.names import release
 from mlflow_plugkit_elasticsearch.queries import term
 
 #: What belongs to one experiment and to nothing else, with a unique field.
-_OWNED = ((DATASETS, "key"), (SCORERS, "scorer_id"), (LABEL_SCHEMAS, "schema_id"), (REVIEW_QUEUES, "queue_id"))
+_OWNED = ((SCORERS, "scorer_id"), (LABEL_SCHEMAS, "schema_id"), (REVIEW_QUEUES, "queue_id"))
 #: The namespace of experiments' names (`names.claim`).
 KIND = "experiment"
 
@@ -26,7 +24,7 @@ KIND = "experiment"
 class ExperimentRemoval(StoreBase):
     """Delete experiments for good."""
 
-    if TYPE_CHECKING:  # Experiments, Runs, LoggedModels and Traces have them
+    if TYPE_CHECKING:  # Experiments, Runs, LoggedModels, Inputs and Traces have them
 
         def _in_stage(self, experiment_id: str, stage: str) -> Source: ...
 
@@ -34,7 +32,9 @@ class ExperimentRemoval(StoreBase):
 
         def _hard_delete_run(self, run_id: str) -> None: ...
 
-        def _hard_delete_logged_model(self, model_id: str) -> None: ...
+        def _hard_delete_models_of(self, experiment_id: str) -> None: ...
+
+        def _hard_delete_datasets_of(self, experiment_id: str) -> None: ...
 
         def _delete_traces(self, experiment_id: str) -> int: ...
 
@@ -51,19 +51,17 @@ class ExperimentRemoval(StoreBase):
         own_id = source["experiment_id"]
         for run_id in self._run_ids_of(own_id):
             self._hard_delete_run(run_id)
-        for model_id in self._ids_of(LOGGED_MODELS, own_id, "model_id"):
-            self._hard_delete_logged_model(model_id)
+        self._hard_delete_models_of(own_id)
+        self._hard_delete_datasets_of(own_id)
         self.docs.refresh(TRACES, always=True)
         self._delete_traces(own_id)
-        for queue_id in self._ids_of(REVIEW_QUEUES, own_id, "queue_id"):
-            self.docs.refresh(REVIEW_ITEMS, always=True)
+        self.docs.refresh(REVIEW_QUEUES, always=True)
+        self.docs.refresh(REVIEW_ITEMS, always=True)
+        queues = self.docs.scan(REVIEW_QUEUES, term("experiment_id", own_id), "queue_id", source=False)
+        for queue_id in [hit.id for hit in queues]:
             self.docs.delete_where(REVIEW_ITEMS, term("queue_id", queue_id), "item_id")
         for index, unique in _OWNED:
             self.docs.refresh(index, always=True)
             self.docs.delete_where(index, term("experiment_id", own_id), unique)
         self.docs.delete(EXPERIMENTS, own_id)
         release(self.docs, KIND, source["name"], own_id)
-
-    def _ids_of(self, index: Index, experiment_id: str, unique: str) -> list[str]:
-        self.docs.refresh(index, always=True)
-        return [hit.id for hit in self.docs.scan(index, term("experiment_id", experiment_id), unique, source=False)]

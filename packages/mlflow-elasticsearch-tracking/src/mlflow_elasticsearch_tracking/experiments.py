@@ -26,7 +26,7 @@ DEFAULT_EXPERIMENT_ID = "0"
 class Experiments(ExperimentRemoval):
     """Create, read, change, search and delete experiments."""
 
-    if TYPE_CHECKING:  # Runs, LoggedModels and Inputs have them
+    if TYPE_CHECKING:  # Runs has it
 
         def _move_runs(self, experiment_id: str, stage: str) -> None: ...
 
