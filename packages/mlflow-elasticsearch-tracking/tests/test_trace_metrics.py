@@ -143,8 +143,8 @@ def test_many_groups_and_traces_are_read_in_steps(twins: Any, monkeypatch: pytes
     """Answers larger than one request join to the same figures."""
     from mlflow_elasticsearch_tracking import trace_metrics, trace_sessions
 
-    for name in ("GROUPS", "TRACES_AT_ONCE"):
-        monkeypatch.setattr(trace_metrics, name, 3)
+    for name, small in (("GROUPS", 4), ("STEP", 3), ("VALUES", 2), ("TRACES_AT_ONCE", 3)):
+        monkeypatch.setattr(trace_metrics, name, small)
     monkeypatch.setattr(trace_sessions, "SESSIONS", 2)
     for view, name, kinds in questions():
         expected, got = (

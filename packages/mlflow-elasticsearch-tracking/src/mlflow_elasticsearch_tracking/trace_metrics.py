@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.store.entities.paged_list import PagedList
@@ -29,8 +29,11 @@ from mlflow_plugkit_elasticsearch.queries import Query, all_of, any_of, between,
 from mlflow_plugkit_elasticsearch.schema import Index
 
 MOST_POINTS = 1_000
-#: Groups of one answer, below Elasticsearch's `search.max_buckets`.
-GROUPS = 10_000
+#: Buckets of one answer: Elasticsearch's `search.max_buckets` is 65,536.
+GROUPS = 60_000
+#: Groups of one answer; distinct values of a group in it.
+STEP, VALUES = 10_000, 5_000
+VALUE = "value"
 #: Traces that one search for spans names.
 TRACES_AT_ONCE = 10_000
 _INT64 = 2**63
@@ -63,10 +66,9 @@ class Asked:
         return [*([TIME_BUCKET] if self.interval_ms else []), *self.dimensions]
 
     @property
-    def by_value(self) -> bool:
-        """Whether single values are needed: for percentiles, and to count distinct sessions."""
-        kinds = {a.aggregation_type.value for a in self.aggregations}
-        return "PERCENTILE" in kinds or self.name == "session_count"
+    def needs_values(self) -> bool:
+        """Whether single values are needed: for percentiles."""
+        return any(a.aggregation_type.value == "PERCENTILE" for a in self.aggregations)
 
 
 class TraceMetrics(TraceBase):
@@ -141,37 +143,65 @@ class TraceMetrics(TraceBase):
 
     def _grouped(self, index: Index, asked: Asked, queries: Iterable[Query]) -> dict[GroupKey, Group]:
         groups: dict[GroupKey, Group] = {}
+        field = asked.metric.field
         for query in queries:
-            whole = all_of([query, exists(asked.metric.field)]) if asked.metric.field else query
-            sources = _group_sources(index, asked)
-            if not sources:
-                body = {"query": whole, "size": 0, "track_total_hits": True, "aggs": _figures(asked)}
-                answer = self.docs.search(index, body)
-                found = answer.get("aggregations", {})
-                _add(groups.setdefault((), Group()), asked, found, answer["hits"]["total"]["value"])
-                continue
-            for bucket in self._buckets(index, asked, whole, sources):
-                key = tuple(bucket["key"][name] for name in asked.names)
-                group = groups.setdefault(key, Group())
-                if asked.name == "session_count":
-                    group.count += 1
-                elif asked.by_value:
-                    group.add(bucket["key"]["value"], bucket["doc_count"])
-                else:
-                    _add(group, asked, bucket, bucket["doc_count"])
+            whole = all_of([query, exists(field)]) if field else query
+            if asked.name == "session_count":
+                for key, _ in self._buckets(index, asked, whole, {}, by_value=True):
+                    groups.setdefault(key[:-1], Group()).count += 1
+            elif asked.needs_values:
+                for key, found in self._buckets(index, asked, whole, _values(field), size=GROUPS // VALUES):
+                    for value, times in self._counted_values(index, asked, whole, key, found):
+                        groups.setdefault(key, Group()).add(value, times)
+            else:
+                for key, found in self._buckets(index, asked, whole, _figures(field)):
+                    _add(groups.setdefault(key, Group()), found, field)
         return groups
 
-    def _buckets(self, index: Index, asked: Asked, query: Query, sources: Sequence[Any]) -> Iterator[Any]:
-        composite: dict[str, Any] = {"size": GROUPS, "sources": list(sources)}
+    def _buckets(
+        self,
+        index: Index,
+        asked: Asked,
+        query: Query,
+        aggs: Source,
+        *,
+        by_value: bool = False,
+        size: int | None = None,
+    ) -> Iterator[tuple[GroupKey, Source]]:
+        """The groups with what was aggregated in them; one for all where there is nothing to group by."""
+        sources = _group_sources(index, asked)
+        sources += [{VALUE: {"terms": {"field": asked.metric.field}}}] if by_value else []
+        if not sources:
+            body = {"query": query, "size": 0, "track_total_hits": True, "aggs": aggs}
+            answer = self.docs.search(index, body)
+            yield (), {"doc_count": answer["hits"]["total"]["value"], **answer.get("aggregations", {})}
+            return
+        names = [*asked.names, VALUE] if by_value else asked.names
+        size = size or STEP
+        composite: dict[str, Any] = {"size": size, "sources": sources}
         while True:
-            groups = {"composite": composite, "aggs": {} if asked.by_value else _figures(asked)}
-            body = {"query": query, "size": 0, "aggs": {"groups": groups}}
+            body = {"query": query, "size": 0, "aggs": {"groups": {"composite": composite, "aggs": aggs}}}
             answer = self.docs.search(index, body, fresh="after" not in composite)
             found = answer.get("aggregations", {}).get("groups", {})
-            yield from found.get("buckets", ())
-            if len(found.get("buckets", ())) < GROUPS:
+            buckets = found.get("buckets", ())
+            for bucket in buckets:
+                yield tuple(bucket["key"][name] for name in names), bucket
+            if len(buckets) < size:
                 return
             composite["after"] = found["after_key"]
+
+    def _counted_values(
+        self, index: Index, asked: Asked, query: Query, key: GroupKey, found: Source
+    ) -> Iterator[tuple[float, int]]:
+        """The distinct values of a group and how often each occurs; read in steps where they are very many."""
+        values = found.get("values", {"sum_other_doc_count": 0, "buckets": ()})
+        if not values["sum_other_doc_count"]:
+            yield from ((bucket["key"], bucket["doc_count"]) for bucket in values["buckets"])
+            return
+        own = all_of([query, *_inside(index, asked, key)])
+        alone = replace(asked, dimensions=(), interval_ms=0)
+        for (value,), bucket in self._buckets(index, alone, own, {}, by_value=True):
+            yield value, bucket["doc_count"]
 
     def _assessed(self, asked: Asked, query: Query, parts: Sequence[Any]) -> dict[GroupKey, Group]:
         groups: dict[GroupKey, Group] = {}
@@ -192,28 +222,41 @@ class TraceMetrics(TraceBase):
 
 
 def _group_sources(index: Index, asked: Asked) -> list[Any]:
-    """The parts of a group's key for Elasticsearch, and the value where single values are needed."""
-    sources: list[Any] = []
+    """The parts of a group's key for Elasticsearch."""
+    sources: list[Any] = [{name: {"terms": {"field": DIMENSIONS[name]}}} for name in asked.dimensions]
     if asked.interval_ms:
-        time = "timestamp_ms" if index is TRACES else "start_ms"
-        sources.append({TIME_BUCKET: {"histogram": {"field": time, "interval": asked.interval_ms}}})
-    sources += [{name: {"terms": {"field": DIMENSIONS[name]}}} for name in asked.dimensions]
-    if asked.by_value:
-        sources.append({"value": {"terms": {"field": asked.metric.field}}})
+        sources.insert(0, {TIME_BUCKET: {"histogram": {"field": _time(index), "interval": asked.interval_ms}}})
     return sources
 
 
-def _figures(asked: Asked) -> Source:
-    field = asked.metric.field
-    return {"value": {"stats": {"field": field}}} if field else {}
+def _inside(index: Index, asked: Asked, key: GroupKey) -> list[Query]:
+    """The conditions for a group."""
+    queries = []
+    for name, part in zip(asked.names, key, strict=True):
+        if name == TIME_BUCKET:
+            queries.append(between(_time(index), gte=int(part), lt=int(part) + asked.interval_ms))
+        else:
+            queries.append(term(DIMENSIONS[name], part))
+    return queries
 
 
-def _add(group: Group, asked: Asked, found: Source, documents: int) -> None:
-    if asked.metric.field is None:
-        group.count += documents
-        return
-    stats = found.get("value", {"count": 0})
-    if stats["count"]:
+def _time(index: Index) -> str:
+    return "timestamp_ms" if index is TRACES else "start_ms"
+
+
+def _figures(field: str | None) -> Source:
+    return {"stats": {"stats": {"field": field}}} if field else {}
+
+
+def _values(field: str | None) -> Source:
+    return {"values": {"terms": {"field": field, "size": VALUES}}}
+
+
+def _add(group: Group, found: Source, field: str | None) -> None:
+    if field is None:
+        group.count += found["doc_count"]
+    elif found.get("stats", {}).get("count"):
+        stats = found["stats"]
         group.add_summary(stats["count"], stats["sum"], stats["min"], stats["max"])
 
 
