@@ -11,7 +11,8 @@ from mlflow.utils import validation
 from mlflow.utils.uri import append_to_uri_path, resolve_uri_if_local
 
 from mlflow_elasticsearch_tracking.base import now_ms
-from mlflow_elasticsearch_tracking.experiment_removal import KIND, ExperimentRemoval
+from mlflow_elasticsearch_tracking.experiment_removal import KIND as KIND
+from mlflow_elasticsearch_tracking.experiment_removal import ExperimentRemoval
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.run_documents import text_fields
 from mlflow_plugkit.compat import optional_attribute, supported_kwargs
