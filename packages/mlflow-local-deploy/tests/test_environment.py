@@ -15,6 +15,7 @@ from talking import ask
 from mlflow_local_deploy.deployment import LocalDeploymentClient
 from mlflow_local_deploy.environment import prepare, unmet
 
+NEEDS_UV = pytest.mark.skipif(not shutil.which("uv"), reason="there is no uv on the PATH")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}.0"
 
 
@@ -59,15 +60,15 @@ def test_what_this_python_lacks_is_named(
     assert word in "; ".join(unmet(model(tmp_path, requirements, python, constraints)))
 
 
+@NEEDS_UV
 def test_an_environment_that_cannot_be_made_is_said_and_how_to_do_without(tmp_path: Path, talker: str) -> None:
     shutil.copytree(talker, tmp_path / "model")
     (tmp_path / "model" / "requirements.txt").write_text("--no-index\nnot-to-be-had==1\n")
-    manager = "uv" if shutil.which("uv") else "virtualenv"
     with pytest.raises(MlflowException, match="set env_manager=local"):
-        prepare(tmp_path / "model", manager)
+        prepare(tmp_path / "model", "uv")
 
 
-@pytest.mark.skipif(not shutil.which("uv"), reason="there is no uv on the PATH")
+@NEEDS_UV
 def test_a_model_is_served_in_an_environment_of_its_own(
     client: LocalDeploymentClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
