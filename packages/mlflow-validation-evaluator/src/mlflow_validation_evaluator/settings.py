@@ -295,7 +295,7 @@ def _kind(hint: Any) -> str:
     origin, members = typing.get_origin(hint), [m for m in typing.get_args(hint) if m is not type(None)]
     if hint in names:
         return names[hint]
-    if isinstance(hint, type) and issubclass(hint, BaseModel):
+    if origin is None and isinstance(hint, type) and issubclass(hint, BaseModel):
         return "object"
     if origin is dict:
         return "object"
