@@ -12,6 +12,7 @@ from mlflow.entities.model_registry.model_version_stages import (
     STAGE_ARCHIVED,
     get_canonical_stage,
 )
+from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import (
     _validate_model_alias_name,
     _validate_model_alias_name_reserved,
@@ -22,6 +23,7 @@ from mlflow_elasticsearch_registry.base import missing_version, now_ms, version_
 from mlflow_elasticsearch_registry.indices import MODEL_VERSIONS
 from mlflow_elasticsearch_registry.latest import LatestVersions
 from mlflow_elasticsearch_registry.records import Source, is_live, model_version, version_id
+from mlflow_plugkit.compat import tells_missing_models_by_alias
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.queries import none_of, term
 
@@ -102,11 +104,20 @@ class StagesAndAliases(LatestVersions):
             if not versions:
                 raise mlflow_error(f"Latest version not found for model {name}.", "RESOURCE_DOES_NOT_EXIST")
             return max(versions, key=lambda version: int(version.version))
-        model = self._model(name)
+        try:
+            model = self._model(name)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_DOES_NOT_EXIST" or tells_missing_models_by_alias():
+                raise
+            raise _missing_alias(alias) from None
         number = model.source["aliases"].get(alias)
         found = None if number is None else self.docs.get(MODEL_VERSIONS, version_id(model.id, number))
         if found is None or not is_live(found.source):
             if number is not None:
                 self._recomputed(model.source)
-            raise mlflow_error(f"Registered model alias {alias} not found.")
+            raise _missing_alias(alias)
         return model_version(found.source, name, model.source["aliases"])
+
+
+def _missing_alias(alias: str) -> Exception:
+    return mlflow_error(f"Registered model alias {alias} not found.")

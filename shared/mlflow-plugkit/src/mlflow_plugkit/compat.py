@@ -120,3 +120,12 @@ def choosing_among_all_evaluators() -> bool:
         if frame and frame.f_code.co_name == "resolve_evaluators_and_configs":
             return True
     return False
+
+
+def tells_missing_models_by_alias() -> bool:
+    """Whether MLflow's SQL registry says `RESOURCE_DOES_NOT_EXIST` for an alias of a model that is not there.
+
+    It does since 3.10. Before, `get_model_version_by_alias` answered as for an unknown alias of a model:
+    `INVALID_PARAMETER_VALUE`.
+    """
+    return mlflow_version() >= Version("3.10")
