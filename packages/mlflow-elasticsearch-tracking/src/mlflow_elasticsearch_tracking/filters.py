@@ -146,7 +146,7 @@ def any_clause(
     if comparator in ("=", "IN"):
         return Clause(terms(field, values))
     if comparator in ("!=", "NOT IN"):
-        if max(len(one.encode()) for one in values) > _LONGEST_BOUND:
+        if any(len(one.encode()) > _LONGEST_BOUND for one in values):
             return Clause(has_key(field, key), lambda source: any(one not in (None, *given) for one in read(source)))
         edges = [before, *values, before[:-1] + chr(ord(SEPARATOR) + 1)]
         gaps = [
@@ -281,7 +281,7 @@ def _experiment_clause(parsed: Mapping[str, Any]) -> Clause:
 def _experiment_id_clause(comparator: str, value: Any) -> Clause:
     if comparator not in ("=", "!=", *_LIST):
         raise unknown_comparator(comparator, "experiment_id")
-    numbers = experiment_numbers(value if isinstance(value, tuple) else [value])
+    numbers = experiment_numbers(value if isinstance(value, (tuple, list)) else [value])
     query = number_is_one_of("number", numbers)
     return Clause(query if comparator in ("=", "IN") else none_of([query]))
 
@@ -302,7 +302,9 @@ def experiment_numbers(ids: Sequence[str | int]) -> list[int]:
 # Values.
 
 
-def _number_clause(field: str, comparator: str, value: float) -> Clause:
+def _number_clause(field: str, comparator: str, value: float | str) -> Clause:
+    if isinstance(value, str):  # as older parsers of MLflow leave it
+        value = int(value) if value.lstrip("-").isdecimal() else float(value)
     # Beyond 64 bits one number is as good as another, and a float can hold it.
     return Clause(number(field, comparator, max(-_OUTSIDE, min(_OUTSIDE, value))))
 
@@ -335,6 +337,6 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> Sequence[str]:
-    if not isinstance(value, tuple):
+    if not isinstance(value, (tuple, list)):
         raise mlflow_error(f"Expected a list of quoted strings in parentheses, got {value!r}.")
     return value
