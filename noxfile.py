@@ -203,7 +203,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure side by side: `-- import`, `-- client`, `-- artifacts`, `-- deploy`, `-- tracking` or `-- layouts`."""
+    """Measure side by side: `-- NAME` for bench/bench_NAME.py, as `-- import`, `-- tracking` or `-- evaluator`."""
     name = first_argument(session)
     plugins = [package for package in packages().values() if package.is_plugin]
     members = dict.fromkeys([m.name for p in plugins for m in (*workspace_dependencies(p, tests=False), p)])
