@@ -15,6 +15,7 @@ from typing import Any
 from mlflow.entities import AssessmentError, AssessmentSource, Expectation, Feedback
 
 from mlflow_elasticsearch_tracking.base import now_ms
+from mlflow_elasticsearch_tracking.trace_keys import ASSESSMENT_SOURCE_RUN as SOURCE_RUN
 from mlflow_elasticsearch_tracking.trace_keys import SESSION
 from mlflow_plugkit.compat import optional_attribute
 from mlflow_plugkit.errors import mlflow_error
@@ -114,6 +115,8 @@ def assessment_fields(rows: Iterable[Mapping[str, Any]]) -> Source:
     for row in rows:
         if row["type"] == ISSUE:
             fields["issues"].append(row["name"])
+        if made_by := source_run(row):
+            fields["assessment_tokens"].append(source_run_term(made_by))
         if not row["valid"]:
             continue
         key = assessment_key(row["type"], row["name"])
@@ -128,6 +131,19 @@ def assessment_fields(rows: Iterable[Mapping[str, Any]]) -> Source:
 def assessment_key(kind: str, name: str) -> str:
     """The key that an assessment's value has in a trace's fields."""
     return f"{kind}\x00{name}"
+
+
+def source_run(row: Mapping[str, Any]) -> str | None:
+    """The run that made an assessment, which its metadata name (`mlflow.genai.evaluate` does)."""
+    if f'"{SOURCE_RUN}":' not in row.get("metadata", ""):
+        return None
+    run_id = json.loads(row["metadata"])[SOURCE_RUN]
+    return run_id if isinstance(run_id, str) else None
+
+
+def source_run_term(run_id: str) -> str:
+    """The term of `assessment_tokens` that traces with assessments of a run have; no kind of assessment is so named."""
+    return token("source run", run_id)
 
 
 def is_about_session(row: Mapping[str, Any]) -> bool:

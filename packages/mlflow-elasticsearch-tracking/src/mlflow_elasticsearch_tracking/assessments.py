@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from mlflow_elasticsearch_tracking.assessment_documents import (
@@ -11,11 +12,15 @@ from mlflow_elasticsearch_tracking.assessment_documents import (
     Row,
     assessment_of,
     assessment_row,
+    source_run,
+    source_run_term,
 )
 from mlflow_elasticsearch_tracking.base import now_ms
+from mlflow_elasticsearch_tracking.indices_traces import TRACES
 from mlflow_elasticsearch_tracking.trace_base import TraceBase
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.documents import Source
+from mlflow_plugkit_elasticsearch.queries import terms
 
 
 class Assessments(TraceBase):
@@ -99,6 +104,20 @@ class Assessments(TraceBase):
 
         if self._trace_sources([trace_id]):
             self._change_trace(trace_id, change)
+
+    def _delete_assessments_of(self, run_ids: Sequence[str]) -> None:
+        """Delete the assessments that some runs made, of whatever experiment their traces are."""
+        gone = set(run_ids)
+
+        def change(source: Source) -> Source | None:
+            rows = source.get("a", [])
+            left = [row for row in rows if source_run(row) not in gone]
+            return None if len(left) == len(rows) else source | {"a": left}
+
+        self.docs.refresh(TRACES, always=True)
+        query = terms("assessment_tokens", [source_run_term(run_id) for run_id in run_ids])
+        for hit in list(self.docs.scan(TRACES, query, "trace_id", source=["trace_id"])):
+            self._change_trace(hit.source["trace_id"], change)
 
 
 def _rows(source: Source) -> dict[str, Row]:

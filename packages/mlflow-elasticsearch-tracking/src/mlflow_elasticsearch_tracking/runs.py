@@ -43,11 +43,13 @@ _MOVED_AT_ONCE = 500
 class Runs(StoreBase):
     """Create, read, change and delete runs; log params, tags and batches."""
 
-    if TYPE_CHECKING:  # Experiments, Inputs and LoggedModels have them
+    if TYPE_CHECKING:  # Experiments, Inputs, LoggedModels and Assessments have them
 
         def _active_experiment(self, experiment_id: str) -> Source: ...
 
         def _run_inputs(self, sources: Sequence[Source], *, models: bool = False) -> list[RunInputs]: ...
+
+        def _delete_assessments_of(self, run_ids: Sequence[str]) -> None: ...
 
         def _log_model_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None: ...
 
@@ -100,12 +102,13 @@ class Runs(StoreBase):
         return run_info(changed.source)
 
     def delete_run(self, run_id: str) -> None:
-        """Mark a run as deleted; `mlflow gc` deletes it for good.
+        """Mark a run as deleted; `mlflow gc` deletes it for good. The assessments that it made are gone at once.
 
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`.
         """
         self._change_run(run_id, lambda source: _moved(source, LifecycleStage.DELETED))
+        self._delete_assessments_of([run_id])
 
     def restore_run(self, run_id: str) -> None:
         """Make a run active.
@@ -278,6 +281,8 @@ class Runs(StoreBase):
         for document, outcome in zip(documents, bulk(self.docs, actions), strict=True):
             if outcome.conflict:
                 self._change_run(document.id, lambda source: _moved(source, stage))
+        if stage == LifecycleStage.DELETED and documents:
+            self._delete_assessments_of([document.id for document in documents])
 
 
 def _name_of(given: str | None, tagged: str | None) -> str:

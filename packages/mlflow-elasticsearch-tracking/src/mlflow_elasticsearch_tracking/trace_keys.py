@@ -10,6 +10,7 @@ IN_STORE = "TRACKING_STORE"
 IN_ARCHIVE = "ARCHIVE_REPO"
 
 SOURCE_RUN = "mlflow.sourceRun"
+ASSESSMENT_SOURCE_RUN = "mlflow.assessment.sourceRunId"
 SIZE_STATS = "mlflow.trace.sizeStats"
 TOKEN_USAGE = "mlflow.trace.tokenUsage"  # noqa: S105 # no password
 COST = "mlflow.trace.cost"
