@@ -33,7 +33,7 @@ def stores(prefixes: Prefixes, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for number, name in enumerate(NAMES):
         tags = [ExperimentTag("t", TEXTS[number % 9])] if number % 3 else []
         if number == 5:
-            tags.append(ExperimentTag("long", "long tag " * 2_000))
+            tags.append(ExperimentTag("long", "long tag " * 500))
         assert sql.create_experiment(name, tags=tags) == own.create_experiment(name, tags=tags)
     for number in range(2, 20, 5):
         sql.delete_experiment(str(number))
@@ -82,7 +82,7 @@ columns = st.sampled_from(["name", "experiment_id", "creation_time", "attribute.
 orders = st.lists(st.builds("{} {}".format, columns, st.sampled_from(["ASC", "DESC", ""])), max_size=2)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     filter_string=st.lists(clauses, max_size=2).map(" AND ".join),
     order_by=orders,

@@ -91,7 +91,7 @@ orders = st.lists(st.builds("{} {}".format, columns, st.sampled_from(["ASC", "DE
 class TestLikeMlflowsOwnStore:
     """One search in both stores."""
 
-    @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(filter_string=filters, view=st.sampled_from([ViewType.ACTIVE_ONLY, ViewType.DELETED_ONLY, ViewType.ALL]))
     def test_filters_choose_the_same_runs(self, twins: Twins, filter_string: str, view: int) -> None:
         """Comparisons of all kinds, also nonsense, give the same runs or the same error code."""
@@ -100,7 +100,7 @@ class TestLikeMlflowsOwnStore:
         assume(wanted != FAILED)  # of older MLflows, with a dataset and something else in one filter
         assert twins.search(twins.own, filter_string, [], view=view, size=100) == wanted
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(order_by=orders, size=st.sampled_from([3, 7, 50]))
     def test_orders_are_the_same(self, twins: Twins, order_by: list[str], size: int) -> None:
         """Values of all kinds, NaN and what is missing come in the same order, page by page, over both experiments."""
