@@ -141,6 +141,26 @@ def test_a_page_reads_no_more_blocks_than_it_needs(store: Any, monkeypatch: pyte
     assert rest == list(range(20_000))
 
 
+def test_points_of_one_moment_are_not_sorted_again_and_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all points have one timestamp, the first page needs all blocks, but looks at them a few times only."""
+    from mlflow_elasticsearch_tracking import metric_history
+
+    run_id = new_run(store)
+    for first in range(0, 40_000, 1_000):
+        store.log_batch(run_id, [Metric("m", 1.0, 7, n) for n in range(first, first + 1_000)], [], [])
+    sorted_so_often: list[int] = []
+    ordered = metric_history.ordered
+
+    def counted(parts: Any, **kwargs: Any) -> Any:
+        sorted_so_often.append(len(parts))
+        return ordered(parts, **kwargs)
+
+    monkeypatch.setattr(metric_history, "ordered", counted)
+    page = store.get_metric_history(run_id, "m", max_results=10)
+    assert [p.step for p in page] == list(range(10))
+    assert len(sorted_so_often) < 10
+
+
 def test_an_unknown_run_has_no_history(store: Any) -> None:
     """As in MLflow's own store, no error."""
     assert list(store.get_metric_history(NOWHERE, "m")) == []

@@ -61,15 +61,16 @@ class Histories:
     def by_time(self, run_id: str, most: int | None, after: Row | None) -> list[Row]:
         """The points of one run by (timestamp, step, value) behind `after`; `most`, if there are so many, or more."""
         parts = list(self._tails.get(run_id, ()))
-        count, rows = sum(len(part.steps) for part in parts), None
+        count = sum(len(part.steps) for part in parts)
+        worth_a_look = math.inf if most is None else most + 1
         query = [] if after is None else [between("d", gte=after[0])]
         for block in self._blocks(query, [{"c": "asc"}, {"id": "asc"}]):
-            # What follows is not older than this block, so that all points before it are there.
-            if most is not None and count > most:
+            if most is not None and count >= worth_a_look:
                 rows = _behind(ordered(parts, by_time=True), after)
+                # What follows is not older than this block, so that all points before it are there.
                 if len(rows) > most and rows[most][0] < block["c"]:
                     return rows[: most + 1]
-                count = len(rows)
+                worth_a_look = 2 * count
             columns = list(block_columns(block, self._key))
             parts += columns
             count += sum(len(part.steps) for part in columns)
