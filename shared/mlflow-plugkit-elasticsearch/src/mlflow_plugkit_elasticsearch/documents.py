@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.client import Answer, Cluster
+from mlflow_plugkit_elasticsearch.encode import utf8
 from mlflow_plugkit_elasticsearch.schema import Index, Schema
 from mlflow_plugkit_elasticsearch.settings import ElasticsearchSettings
 
@@ -98,7 +99,9 @@ class Documents:
 
     def get(self, index: Index, doc_id: str) -> Document | None:
         """The document, or None."""
-        path = f"{self._path(index)}/_doc/{quote(doc_id, safe='')}"
+        if not doc_id:
+            return None
+        path = self._doc_path(index, doc_id)
         answer = self.cluster.request("GET", path, f"read from {index.name}", accepted=(404,))
         return _document(answer.body) if answer.status == 200 else None
 
@@ -189,7 +192,7 @@ class Documents:
         Raises:
             Conflict: with `expected`, where it was changed in between.
         """
-        path = f"{self._path(index)}/_doc/{quote(doc_id, safe='')}"
+        path = self._doc_path(index, doc_id)
         with self._writing(index):
             answer = self.cluster.request(
                 "DELETE", path, f"remove from {index.name}", params=_condition(expected), accepted=(404, 409)
@@ -224,7 +227,7 @@ class Documents:
     def _put(self, index: Index, doc_id: str, source: Source, condition: Mapping[str, str]) -> Document:
         self.schema.ensure(index)
         source = source | {NONCE: secrets.token_urlsafe(6)}
-        path = f"{self._path(index)}/_doc/{quote(doc_id, safe='')}"
+        path = self._doc_path(index, doc_id)
         params = {"require_alias": "true", **condition}
         with self._writing(index):
             answer = self.cluster.request(
@@ -343,6 +346,9 @@ class Documents:
 
     def _path(self, index: Index) -> str:
         return f"/{self.schema.alias(index)}"
+
+    def _doc_path(self, index: Index, doc_id: str) -> str:
+        return f"{self._path(index)}/_doc/{quote(utf8(doc_id), safe='')}"
 
 
 class _Freshness:

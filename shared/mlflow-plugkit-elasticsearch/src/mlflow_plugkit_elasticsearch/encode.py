@@ -73,7 +73,7 @@ def field_key(key: str) -> str:
 
     Dots are encoded, too: a `flattened` field would read them as a path. `key_of` turns it back.
     """
-    return quote(key, safe=_SAFE_IN_KEYS).replace(".", "%2E") if key else "%"
+    return quote(utf8(key), safe=_SAFE_IN_KEYS).replace(".", "%2E") if key else "%"
 
 
 def key_of(field: str) -> str:

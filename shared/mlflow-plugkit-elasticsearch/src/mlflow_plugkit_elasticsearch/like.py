@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from mlflow_plugkit_elasticsearch.encode import bounded
+from mlflow_plugkit_elasticsearch.encode import bounded, utf8
 
 #: What of a pattern behind its first `%` goes into the automaton: characters, and `_` among them.
 MOST_BEHIND, MOST_SINGLES = 60, 5
@@ -91,8 +91,8 @@ def _simple(pattern: str) -> str:
     if not _WILD.search(pattern):
         return pattern
     front, wild, behind = pattern.partition("%")
-    if len(front.encode()) > MOST_FRONT:
-        return re.sub("%+", "%", front.encode()[:MOST_FRONT].decode(errors="ignore") + "%")
+    if len(utf8(front)) > MOST_FRONT:
+        return re.sub("%+", "%", utf8(front)[:MOST_FRONT].decode(errors="ignore") + "%")
     if behind.count("_") > MOST_SINGLES:
         behind = behind.replace("_", "%")
     if len(behind) > MOST_BEHIND:
@@ -104,7 +104,7 @@ def _short(pattern: str) -> str:
     """The pattern, or one that matches more and makes a short regular expression."""
     length = 0
     for position, character in enumerate(pattern):
-        length += len((_REGEXP.get(character) or _any_case(character)).encode())
+        length += len(utf8(_REGEXP.get(character) or _any_case(character)))
         if length > MOST_REGEXP:
             return re.sub("%+", "%", pattern[:position] + "%")
     return pattern
