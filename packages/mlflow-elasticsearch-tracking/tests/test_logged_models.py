@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.entities import LoggedModelParameter, LoggedModelStatus, LoggedModelTag, Metric
 from mlflow.exceptions import MlflowException
@@ -129,6 +130,52 @@ def test_no_value_is_changed(store: Any) -> None:
         "nan > -1e308": 0, "nan = 0": 0, "nan != 0": 1, "inf > 1e308": 1, "low < -1e308": 1, "inf != nan": 1,
         "nan = nan": 0,
     }  # fmt: skip
+
+
+def test_numbers_of_numpy_are_numbers(store: Any) -> None:
+    """Values, timestamps and steps of numpy's types are kept, and integers that only a float can hold."""
+    run_id, model_id = new_run(store), new_model(store)
+    numbers = [Metric("a", np.float32(0.5), np.int64(3), np.int32(4), model_id), Metric("b", 2**70, 1, 1, model_id)]
+    store._log_model_metrics(run_id, [*numbers, Metric("c", np.float64(0.1), 1, 1, model_id)])
+    assert [point[:4] for point in shown(store, model_id)] == [
+        ("a", 0.5, 3, 4),
+        ("b", 2.0**70, 1, 1),
+        ("c", 0.1, 1, 1),
+    ]
+
+
+HALF = "\ud800"
+BAD_TEXT: dict[str, Callable[[Any, str], Any]] = {
+    "a name": lambda store, model: store.create_logged_model("0", HALF),
+    "a tag": lambda store, model: store.set_logged_model_tags(model, [LoggedModelTag("a", HALF)]),
+    "a tag's key": lambda store, model: store.set_logged_model_tags(model, [LoggedModelTag(HALF, "a")]),
+    "a param": lambda store, model: store.log_logged_model_params(model, [LoggedModelParameter("a", HALF)]),
+    "an id": lambda store, model: store.get_logged_model(HALF),
+    "a filter": lambda store, model: store.search_logged_models(["0"], f"name = '{HALF}'"),
+    "a key in a filter": lambda store, model: store.search_logged_models(["0"], f"tags.`{HALF}` ILIKE '%{HALF}'"),
+    "a metric": lambda store, model: store.search_logged_models(["0"], f"metrics.`{HALF}` > 1"),
+    "an order": lambda store, model: store.search_logged_models(["0"], order_by=[{"field_name": f"metrics.{HALF}"}]),
+    "a dataset": lambda store, model: store.search_logged_models(["0"], datasets=[{"dataset_name": HALF}]),
+    "a dataset's name": lambda store, model: store.create_dataset(HALF),
+    "a dataset's tag": lambda store, model: store.search_datasets(filter_string=f"tags.a LIKE '{HALF}%'"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_TEXT)
+def test_text_that_no_database_holds_is_refused_as_such(store: Any, what: str) -> None:
+    """Half a surrogate pair is `INVALID_PARAMETER_VALUE` wherever it comes in."""
+    model_id = new_model(store, name="m")
+    store.create_dataset("d", {"a": "b"})
+    with refused("INVALID_PARAMETER_VALUE", what):
+        BAD_TEXT[what](store, model_id)
+
+
+@pytest.mark.parametrize("model_id", ["", "a/b?x#", "_search", "x" * 600, "m-*", "../m"])
+def test_odd_ids_name_nothing(store: Any, model_id: str) -> None:
+    """Whatever is asked for, no other document or endpoint is reached."""
+    new_model(store)
+    with refused("RESOURCE_DOES_NOT_EXIST", f"the model {model_id!r}"):
+        store.get_logged_model(model_id)
 
 
 def test_a_point_of_an_unknown_model_is_refused(store: Any) -> None:

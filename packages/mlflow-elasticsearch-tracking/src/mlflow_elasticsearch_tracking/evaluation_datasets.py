@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import uuid
 from collections.abc import Callable
@@ -10,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_elasticsearch_tracking.base import now_ms
 from mlflow_elasticsearch_tracking.clauses import number
-from mlflow_elasticsearch_tracking.evaluation_records import EvaluationRecords, Source, dataset_document
+from mlflow_elasticsearch_tracking.evaluation_records import (
+    USER_TAG,
+    EvaluationRecords,
+    Source,
+    dataset_document,
+    digest_of,
+)
 from mlflow_elasticsearch_tracking.filters import Clause, conjunction, key_clause, text_clause
 from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.indices_models import EVALUATION_DATASETS, EVALUATION_RECORDS
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from mlflow.entities import EvaluationDataset
     from mlflow.store.entities.paged_list import PagedList
 
-USER_TAG = "mlflow.user"
 TIMES = frozenset({"created_time", "last_update_time"})
 BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _logger = logging.getLogger(__name__)
@@ -179,11 +183,6 @@ class EvaluationDatasets(EvaluationRecords):
             return dataset_document(change(source))
 
         return self.docs.update(EVALUATION_DATASETS, dataset_id, changed, missing).source
-
-
-def digest_of(name: str, last_update_time: int) -> str:
-    """The digest of a dataset as MLflow's SQL store computes it."""
-    return hashlib.sha256(f"{name}:{last_update_time}".encode()).hexdigest()[:8]
 
 
 def evaluation_dataset(source: Source) -> EvaluationDataset:

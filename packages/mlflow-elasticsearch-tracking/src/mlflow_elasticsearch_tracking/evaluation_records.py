@@ -21,7 +21,7 @@ from mlflow_elasticsearch_tracking.indices_models import EVALUATION_DATASETS, EV
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Action, Document, Hit, bulk
 from mlflow_plugkit_elasticsearch.documents import busy, pause
-from mlflow_plugkit_elasticsearch.encode import document_id, token
+from mlflow_plugkit_elasticsearch.encode import document_id, token, utf8
 from mlflow_plugkit_elasticsearch.queries import all_of, term, terms
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class EvaluationRecords(StoreBase):
 
         def change(source: Source) -> Source:
             schema = merged_schema(source["schema"], records)
-            digest = hashlib.sha256(f"{source['name']}:{now}".encode()).hexdigest()[:8]
-            changed = {"last_update_time": now, "last_updated_by": users[-1] if users else None, "digest": digest}
+            user = users[-1] if users else None
+            changed = {"last_update_time": now, "last_updated_by": user, "digest": digest_of(source["name"], now)}
             changed |= {"schema": json.dumps(schema)} if schema else {}
             return source | changed | ({"profile": json.dumps({"num_records": count})} if count else {})
 
@@ -148,6 +148,11 @@ def dataset_document(source: Source) -> Source:
     """The document of a dataset: its source and the fields that are searched by."""
     tokens = [token(key, value) for key, value in source["t"].items() if value is not None]
     return source | {"tag_tokens": tokens, "experiment_ids": [experiment_id for experiment_id, _ in source["e"]]}
+
+
+def digest_of(name: str, last_update_time: int) -> str:
+    """The digest of a dataset as MLflow's SQL store computes it."""
+    return hashlib.sha256(utf8(f"{name}:{last_update_time}")).hexdigest()[:8]
 
 
 def no_dataset(dataset_id: str) -> Exception:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_elasticsearch_tracking.base import StoreBase, now_ms
+from mlflow_elasticsearch_tracking.filters import experiment_numbers
 from mlflow_elasticsearch_tracking.indices_models import DATASETS
 from mlflow_elasticsearch_tracking.run_documents import check_active
 from mlflow_elasticsearch_tracking.run_links import CONTEXT_TAG, model_inputs
@@ -94,14 +95,15 @@ class Inputs(StoreBase):
         self._change_active(run_id, change)
 
     def _search_datasets(self, experiment_ids: list[str]) -> list[Any]:
-        """The name, digest and context of the datasets of some experiments, the oldest first; 1,000 at most."""
+        """The name, digest and context of the datasets of some experiments, the oldest first; 1,000 at most.
+
+        Raises:
+            MlflowException: `INVALID_PARAMETER_VALUE` for an id that is no number.
+        """
         from mlflow.entities import _DatasetSummary
 
-        for experiment_id in experiment_ids:
-            if not str(experiment_id).isdigit():
-                raise mlflow_error(f"Invalid experiment ID '{experiment_id}': experiment IDs are integers.")
         fields = ("experiment_id", "name", "digest", "contexts")
-        wanted = terms("experiment_id", [str(one) for one in experiment_ids])
+        wanted = terms("experiment_id", [str(one) for one in experiment_numbers(experiment_ids)])
         hits = self.docs.page(DATASETS, wanted, [{"created": "asc"}, {"key": "asc"}], MOST_SUMMARIES, source=fields)
         summaries = [
             _DatasetSummary(hit.source["experiment_id"], hit.source["name"], hit.source["digest"], context)

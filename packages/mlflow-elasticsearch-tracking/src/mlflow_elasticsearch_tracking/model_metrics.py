@@ -142,8 +142,12 @@ def no_model(model_id: str) -> Exception:
 
 
 def _point(run_id: str, metric: Metric) -> Point:
-    value = json_number(metric.value)
-    return Point(metric.key, value, metric.timestamp, metric.step, run_id, metric.dataset_name, metric.dataset_digest)
+    try:
+        value = json_number(float(metric.value))
+    except OverflowError:
+        raise mlflow_error(f"The value of metric {metric.key!r} is too large for a float.") from None
+    times = int(metric.timestamp), int(metric.step)
+    return Point(metric.key, value, *times, run_id, metric.dataset_name, metric.dataset_digest)
 
 
 def _of_row(row: Sequence[Any]) -> Point:
