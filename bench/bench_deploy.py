@@ -1,9 +1,9 @@
 """What a local deployment costs, and what it survives, beside `mlflow models serve` in the same run.
 
-    nox -s bench -- deploy [--pairs 40] [--seconds 60] [--json FILE]
+    nox -s bench -- deploy [--rounds 30] [--seconds 60] [--json FILE]
 
-Throughput: eight connections to one worker of each, in turn, a second each; the ratio is the median of the pairs. The
-same with more workers. Then `--seconds` of load through an update, and as long through SIGKILLs of workers and of the
+Throughput: eight connections to one worker and to several, ours and MLflow's in turn, a second each; the ratios are the
+medians over the rounds. Then `--seconds` of load through an update, and as long through SIGKILLs of workers and of the
 supervisor in turn: what failed, and the longest time without an answer. Then twenty deployments created at once.
 """
 
@@ -88,26 +88,32 @@ def until(condition: Callable[[], Any], seconds: float = 300.0) -> Any:
     raise SystemExit(f"waited {seconds:g} s in vain")
 
 
-def throughput(client: Any, model: str, pairs: int, workers: int) -> dict[str, Any]:
-    """Requests in a second, ours and MLflow's, and the median of the ratios of pairs."""
-    ours = client.create_deployment("t", model, config={"workers": workers, "env_manager": "local"})["url"]
-    rates: dict[str, list[float]] = {"ours": [], "theirs": []}
-    with models_serve(model, workers) as theirs:
-        urls = [("ours", ours), ("theirs", theirs)]
-        for number in range(pairs + 1):
-            for name, url in urls if number % 2 else reversed(urls):
-                with Load(f"{url}/invocations", BODY, connections=8) as load:
+def throughput(client: Any, model: str, rounds: int, workers: int) -> dict[str, Any]:
+    """Requests in a second, and the medians of the ratios within each round, in which all four take their turn."""
+    ours = {n: client.create_deployment(f"t{n}", model, config={"workers": n, "standby": 0}) for n in (1, workers)}
+    rates: dict[str, list[float]] = {}
+    with models_serve(model, 1) as one, models_serve(model, workers) as several:
+        urls = {"ours, 1": ours[1]["url"], "theirs, 1": one, "ours, n": ours[workers]["url"], "theirs, n": several}
+        for number in range(rounds + 1):
+            for name in list(urls)[:: 1 if number % 2 else -1]:
+                with Load(f"{urls[name]}/invocations", BODY, connections=8) as load:
                     time.sleep(1.0)
                 assert not load.failures, load.failures[:3]
-                if number:  # the first pair warms both up
-                    rates[name].append(load.rate())
-    client.delete_deployment("t")
-    ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"], strict=True)]
-    suffix = f"{workers} worker{'s' * (workers > 1)}"
+                if number:  # the first round warms them up
+                    rates.setdefault(name, []).append(load.rate())
+    for deployment in ours.values():
+        client.delete_deployment(deployment["name"])
+
+    def ratio(above: str, below: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(rates[above], rates[below], strict=True)), 2)
+
     return {
-        f"{suffix}: requests/s, median": round(statistics.median(rates["ours"]), 1),
-        f"{suffix}: mlflow models serve, requests/s, median": round(statistics.median(rates["theirs"]), 1),
-        f"{suffix}: ratio, median of pairs": round(statistics.median(ratios), 3),
+        **{f"requests/s of {n}: median": round(statistics.median(r), 1) for n, r in rates.items()},
+        "n": workers,
+        "one worker, ours / mlflow models serve": ratio("ours, 1", "theirs, 1"),
+        "n workers, ours / mlflow models serve -w n": ratio("ours, n", "theirs, n"),
+        "n workers / one worker, ours": ratio("ours, n", "ours, 1"),
+        "n workers / one worker, mlflow models serve": ratio("theirs, n", "theirs, 1"),
     }
 
 
@@ -191,7 +197,7 @@ def twenty(client: Any, model: str) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--without", default="", help="parts to leave out: throughput,update,kills,twenty")
@@ -205,8 +211,7 @@ def main() -> int:
         models = saved_models(Path(folder))
         client = get_deploy_client(f"local:{folder}/state")
         if "throughput" not in left_out:
-            report |= throughput(client, models[0], options.pairs, 1)
-            report |= throughput(client, models[0], max(options.pairs // 4, 3), options.workers)
+            report |= throughput(client, models[0], options.rounds, options.workers)
         if "update" not in left_out:
             report |= updating(client, models, options.seconds)
         if "kills" not in left_out:
