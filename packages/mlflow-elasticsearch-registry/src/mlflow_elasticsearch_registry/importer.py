@@ -16,7 +16,6 @@ from mlflow_elasticsearch_registry.ciphers import encrypt
 from mlflow_elasticsearch_registry.indices import MODEL_VERSIONS, REGISTERED_MODELS, WEBHOOKS
 from mlflow_elasticsearch_registry.records import (
     Source,
-    is_live,
     is_prompt,
     model_document,
     version_document,
@@ -29,7 +28,7 @@ from mlflow_plugkit_elasticsearch.encode import document_id
 from mlflow_plugkit_elasticsearch.import_parts import Part, plain
 from mlflow_plugkit_elasticsearch.import_source import ImportSource, all_pages, optional, paged
 from mlflow_plugkit_elasticsearch.names import KEYS, claim
-from mlflow_plugkit_elasticsearch.queries import all_of, none_of, term
+from mlflow_plugkit_elasticsearch.queries import all_of, none_of, term, terms
 
 _PAGE, _VERSIONS_PAGE = 200, 1_000
 #: MLflow leaves prompts out of a search that does not ask for them.
@@ -82,7 +81,7 @@ class RegistryImporter:
             "webhooks",
             self._webhooks_of_database if self._source.is_database else self._webhooks_of_server,
             self._write_webhooks,
-            lambda: self._docs.count(WEBHOOKS, none_of([term("is_deleted", True)])),
+            self._count_webhooks,
             lambda webhook: str(webhook["webhook_id"]),
             self._webhook_sides,
         )
@@ -111,12 +110,17 @@ class RegistryImporter:
         )
 
     def _count_models(self, wanted: str | None) -> int:
-        """The target's models that the source has: others may share the prefix."""
-        names = all_pages(lambda token: self._read_models(wanted, token))
-        count = 0
-        while some := list(islice(names, _PAGE)):
-            count += len(self._docs.get_many(REGISTERED_MODELS, [_model_id(model.name) for model in some]))
-        return count
+        return sum(len(self._docs.get_many(REGISTERED_MODELS, ids)) for ids in self._model_ids(wanted))
+
+    def _model_ids(self, wanted: str | None) -> Iterator[list[str]]:
+        """The ids of the source's models, some at a time: others may share the prefix."""
+        models = all_pages(lambda token: self._read_models(wanted, token))
+        while some := list(islice(models, _PAGE)):
+            yield [_model_id(model.name) for model in some]
+
+    def _count_versions(self, wanted: str | None, condition: Any) -> int:
+        chunks = self._model_ids(wanted)
+        return sum(self._docs.count(MODEL_VERSIONS, all_of([terms("model_id", ids), condition])) for ids in chunks)
 
     def _write_models(self, models: Sequence[Any], *, is_prompt_kind: bool) -> None:
         if not models:
@@ -148,13 +152,13 @@ class RegistryImporter:
 
     def _versions_part(self, name: str, wanted: str | None) -> Part:
         flag = wanted is not None
-        live = all_of([term("is_prompt", flag), none_of([term("stage", _DELETED)])])
+        live = none_of([term("stage", _DELETED)])
         registry, store = self._source.registry, self._store
         return Part(
             name,
             lambda token: self._read_versions(wanted, token),
             lambda versions: self._write_versions(versions, flag=flag),
-            lambda: self._docs.count(MODEL_VERSIONS, live),
+            lambda: self._count_versions(wanted, live),
             lambda version: f"{version.name} {version.version}",
             lambda version: (
                 _told_version(registry, version),
@@ -204,7 +208,7 @@ class RegistryImporter:
             "deleted versions",
             read,
             lambda rows: self._put_versions([_deleted_version(row) for row in rows]),
-            lambda: self._docs.count(MODEL_VERSIONS, term("stage", _DELETED)),
+            lambda: sum(self._count_versions(wanted, term("stage", _DELETED)) for _, wanted in _KINDS),
             lambda row: f"{row[0]} {row[1]}",
             sides,
         )
@@ -244,6 +248,11 @@ class RegistryImporter:
                 found[webhook_id]["events"].append(_event(entity, action))
         return list(found.values()), None
 
+    def _count_webhooks(self) -> int:
+        read = self._webhooks_of_database if self._source.is_database else self._webhooks_of_server
+        ids = [webhook["webhook_id"] for webhook in all_pages(read)]
+        return len(self._docs.get_many(WEBHOOKS, ids)) if ids else 0
+
     def _write_webhooks(self, webhooks: Sequence[Source]) -> None:
         if webhooks:
             bulk(self._docs, [Action("index", WEBHOOKS, one["webhook_id"], one) for one in webhooks])
@@ -267,7 +276,7 @@ def _model(model: Any, highest_deleted: int, *, has_prompts: bool) -> Source:
         "description": model.description or None,
         "creation_time": model.creation_timestamp,
         "last_updated_time": model.last_updated_timestamp,
-        "tags": dict(model.tags or {}),
+        "tags": dict(model._tags),  # the property leaves out what makes it a prompt
         "aliases": {alias: int(version) for alias, version in (model.aliases or {}).items()},
         "last_version": max([*latest.values(), highest_deleted]),
         "latest": latest,
@@ -358,6 +367,3 @@ def _told_version(store: Any, version: Any) -> Any:
     told["aliases"] = sorted(found.aliases or ())
     told["files"] = store.get_model_version_download_uri(version.name, version.version)
     return told
-
-
-__all__ = ["RegistryImporter", "is_live"]
