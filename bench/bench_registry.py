@@ -54,7 +54,7 @@ def stores() -> Iterator[tuple[dict[str, Any], str]]:
     from mlflow_elasticsearch_registry.store import ElasticsearchRegistryStore
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "packages" / "mlflow-sqlserver-artifacts" / "tests"))
-    import servers
+    import servers  # type: ignore[import-not-found] # beside the tests of another package
 
     with servers.postgresql(*POSTGRESQL) as server, node() as (url, version), prefix(url) as uri:
         login = f"{server.user}:{quote(servers.PASSWORD, safe='')}"
