@@ -15,18 +15,15 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from mlflow.entities import ViewType
 from tables import Table, interleave
+from tracking_stores import REFERENCE, stores
 
-OURS, REFERENCE = "Elasticsearch", "PostgreSQL"
 FIRST_START = 1_700_000_000_000
 RUNS_PER_EXPERIMENT = 50
 Search = Callable[[], int]
@@ -284,39 +281,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the samples to this file")
     options = parser.parse_args()
     results = []
-    with ExitStack() as stack:
-        stores = _stores(stack)
-        for table in tables(stores, options.runs, options.rounds):
+    with stores() as (both, versions):
+        print(versions)
+        for table in tables(both, options.runs, options.rounds):
             print(f"\n{table.markdown()}", flush=True)
             results.append(table.plain())
         if options.everywhere:
-            table = everywhere(stores, options.everywhere, options.rounds)
+            table = everywhere(both, options.everywhere, options.rounds)
             print(f"\n{table.markdown()}", flush=True)
             results.append(table.plain())
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def _stores(stack: ExitStack) -> dict[str, Any]:
-    """MLflow's own store on a fresh PostgreSQL and ours on a fresh prefix, both empty."""
-    from elastic import node, prefix
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    from mlflow_elasticsearch_tracking.store import ElasticsearchTrackingStore
-
-    sys.path.insert(0, str(Path(__file__).parent.parent / "packages" / "mlflow-sqlserver-artifacts" / "tests"))
-    import servers
-
-    folder = stack.enter_context(tempfile.TemporaryDirectory())
-    server = stack.enter_context(servers.postgresql("-c", "shared_buffers=1GB", "-c", "max_wal_size=8GB"))
-    login = f"{server.user}:{quote(servers.PASSWORD, safe='')}"
-    sql = SqlAlchemyStore(f"postgresql+psycopg2://{login}@127.0.0.1:{server.port}/postgres", folder)
-    stack.callback(sql.engine.dispose)
-    url, version = stack.enter_context(node())
-    with sql.engine.connect() as connection:
-        print(f"Elasticsearch {version}, PostgreSQL {connection.exec_driver_sql('SHOW server_version').scalar()}")
-    own = ElasticsearchTrackingStore(stack.enter_context(prefix(url)), folder)
-    return {REFERENCE: sql, OURS: own}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def stores() -> Iterator[tuple[dict[str, Any], str]]:
     from mlflow_elasticsearch_tracking.store import ElasticsearchTrackingStore
 
     sys.path.insert(0, str(Path(__file__).parent.parent / "packages" / "mlflow-sqlserver-artifacts" / "tests"))
-    import servers
+    import servers  # type: ignore[import-not-found] # beside the package's tests
 
     with (
         tempfile.TemporaryDirectory() as folder,
