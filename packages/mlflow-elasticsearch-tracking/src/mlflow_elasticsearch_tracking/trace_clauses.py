@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from mlflow_plugkit.errors import mlflow_error
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded, token
+from mlflow_plugkit_elasticsearch.encode import bounded, token, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 from mlflow_plugkit_elasticsearch.queries import (
     Query,
@@ -67,7 +67,7 @@ def value_clause(where: str, key: str, comparator: str, value: Any) -> tuple[Que
 
     if like is None:
         return there, check
-    return like.query(field, key + SEPARATOR), (None if like.exact else check)
+    return like.query(field, token_prefix(key)), (None if like.exact else check)
 
 
 def member_clause(field: str, before: str, comparator: str, values: list[str]) -> Query:
