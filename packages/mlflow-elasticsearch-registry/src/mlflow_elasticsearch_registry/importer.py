@@ -26,7 +26,7 @@ from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Action, Documents, bulk
 from mlflow_plugkit_elasticsearch.encode import document_id
 from mlflow_plugkit_elasticsearch.import_parts import Part, plain
-from mlflow_plugkit_elasticsearch.import_source import ImportSource, all_pages, optional, paged
+from mlflow_plugkit_elasticsearch.import_source import ImportSource, all_pages, page_of, paged
 from mlflow_plugkit_elasticsearch.names import KEYS, claim
 from mlflow_plugkit_elasticsearch.queries import all_of, none_of, term, terms
 
@@ -224,9 +224,8 @@ class RegistryImporter:
     # Webhooks, as the sources of their documents.
 
     def _webhooks_of_server(self, token: str | None) -> Page:
-        nothing: Page = ([], None)
-        page = optional(lambda: paged(self._source.registry.list_webhooks(_PAGE, token)), nothing)
-        return [_webhook(one) for one in page[0]], page[1]
+        webhooks, following = page_of(lambda: self._source.registry.list_webhooks(_PAGE, token))
+        return [_webhook(one) for one in webhooks], following
 
     def _webhooks_of_database(self, _: str | None) -> Page:
         """With their secrets, which are copied as they are: encrypted with the key of MLflow's own setting."""

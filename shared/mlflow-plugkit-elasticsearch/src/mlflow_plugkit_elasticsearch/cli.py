@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from mlflow_plugkit_elasticsearch.cli_import import import_command
+
 F = TypeVar("F", bound=Callable[..., Any])
 _WIDTHS = "{:<28} {:<10} {:>7} {:>7} {:>12}"
 
@@ -21,11 +23,14 @@ def store_uri(function: F) -> F:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Set up, look at and upgrade the Elasticsearch indices of MLflow's stores.
+    """Set up, look at, fill and upgrade the Elasticsearch indices of MLflow's stores.
 
     STORE_URI is what MLflow is given, such as elasticsearch://host:9200/mlflow. Credentials come from the environment
     (MLFLOW_ELASTICSEARCH_API_KEY and others), never from the command line.
     """
+
+
+main.add_command(import_command)
 
 
 @main.command()

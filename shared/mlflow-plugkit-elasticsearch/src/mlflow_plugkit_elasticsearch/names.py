@@ -85,3 +85,23 @@ def next_number(documents: Documents, counter: str, floor: int = 0) -> int:
             except Conflict:
                 pause(attempt)
     raise busy(KEYS, counter)
+
+
+def raise_counter(documents: Documents, counter: str, least: int) -> None:
+    """Let a counter give only numbers above `least`; it never goes down."""
+    doc_id = document_id("counter", counter)
+    with documents.turn(KEYS, doc_id):
+        for attempt in range(1_000):
+            found = documents.get(KEYS, doc_id)
+            if found is not None and int(found.source["value"]) >= least:
+                return
+            source = {"kind": "counter", "name": counter, "value": least}
+            try:
+                if found is None:
+                    documents.create(KEYS, doc_id, source)
+                else:
+                    documents.put(KEYS, doc_id, source, found)
+                return
+            except Conflict:
+                pause(attempt)
+    raise busy(KEYS, counter)
