@@ -58,6 +58,7 @@ METRICS = Index(
         "d": LONG,
     },
     derived=("series",),
+    rebuild="mlflow_elasticsearch_tracking.history_columns:block_document",
 )
 
 
@@ -161,8 +162,7 @@ def chunks_of(run_id: str, segments: Sequence[Segment]) -> Iterator[Source]:
     count = sum(segment.size for segment in segments)
     name = f"{run_id}-{segments[0].number}-{segments[-1].number}-{count}"
     for position, block in enumerate(_merged(segments)):
-        series = [token(run_id, key) for key in block["k"][::2]]
-        yield {**block, "id": f"{name}-{position}", "run_id": run_id, "series": series}
+        yield block_document({**block, "id": f"{name}-{position}", "run_id": run_id})
 
 
 def _merged(segments: Sequence[Segment]) -> list[Block]:
@@ -191,6 +191,11 @@ def blocks_of(points: Iterable[Point]) -> list[Block]:
         shared.append(own)
         size += len(own)
     return [*blocks, _block(shared)] if shared else blocks
+
+
+def block_document(source: Block) -> Block:
+    """The document of a block: the source and what is derived from it for searches."""
+    return {**source, "series": [token(source["run_id"], key) for key in source["k"][::2]]}
 
 
 def _block(groups: Sequence[Sequence[Point]]) -> Block:

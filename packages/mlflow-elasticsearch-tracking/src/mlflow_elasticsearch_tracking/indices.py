@@ -30,6 +30,7 @@ EXPERIMENTS = Index(
         "tag_tokens": TOKENS,
     },
     derived=("tags", "tag_tokens"),
+    rebuild="mlflow_elasticsearch_tracking.experiments:experiment_document",
 )
 
 #: The order by one key needs columns alone; the tokens beside them answer the searches.
@@ -77,5 +78,6 @@ RUNS = Index(
         "dataset_tokens",
         "model_ids",
     ),
+    rebuild="mlflow_elasticsearch_tracking.run_documents:run_document",
     settings={"sort.field": ["start_time", "run_id"], "sort.order": ["desc", "asc"]},
 )

@@ -35,6 +35,7 @@ LOGGED_MODELS = Index(
         **_MODEL_DERIVED,
     },
     derived=tuple(_MODEL_DERIVED),
+    rebuild="mlflow_elasticsearch_tracking.model_documents:model_document",
 )
 
 #: Blocks of older metrics of logged models. They are read by id; searches ask them for single values.
@@ -42,6 +43,7 @@ MODEL_METRICS = Index(
     "model-metrics",
     {"block_id": KEYWORD, "model_id": KEYWORD, "metric_points": POINTS, "dataset_metric_points": POINTS},
     derived=("metric_points", "dataset_metric_points"),
+    rebuild="mlflow_elasticsearch_tracking.model_metrics:block_document",
 )
 
 #: The datasets that runs read, one document for each experiment, name and digest.
@@ -60,6 +62,7 @@ EVALUATION_DATASETS = Index(
         "tag_tokens": TOKENS,
     },
     derived=("experiment_ids", "tag_tokens"),
+    rebuild="mlflow_elasticsearch_tracking.evaluation_records:dataset_document",
 )
 
 EVALUATION_RECORDS = Index(

@@ -58,6 +58,7 @@ TRACES = Index(
         **_TRACE_DERIVED,
     },
     derived=tuple(_TRACE_DERIVED),
+    rebuild="mlflow_elasticsearch_tracking.trace_documents:trace_document",
 )
 
 SPANS = Index(
@@ -79,4 +80,5 @@ SPANS = Index(
         "grams": GRAMS,
     },
     derived=("grams",),
+    rebuild="mlflow_elasticsearch_tracking.span_documents:span_document",
 )

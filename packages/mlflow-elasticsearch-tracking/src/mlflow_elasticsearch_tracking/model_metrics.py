@@ -155,5 +155,10 @@ def _of_row(row: Sequence[Any]) -> Point:
 
 
 def _block_document(model_id: str, block_id: str, points: Iterable[Point]) -> Source:
-    fields = metric_points((p.key, p.value, p.dataset, p.digest) for p in points)
-    return {"block_id": block_id, "model_id": model_id, "m": [list(p) for p in points], **fields}
+    return block_document({"block_id": block_id, "model_id": model_id, "m": [list(p) for p in points]})
+
+
+def block_document(source: Source) -> Source:
+    """The document of a block: the source and what is derived from it for searches."""
+    points = [_of_row(row) for row in source["m"]]
+    return {**source, **metric_points((p.key, p.value, p.dataset, p.digest) for p in points)}
