@@ -19,6 +19,8 @@ ON_DEMAND = frozenset(
     ("balanced_accuracy", "specificity", "f1", "false_negative_rate", "mse", "p_value", "found by", "tested")
 )
 """What the report leaves to the tables."""
+READABLE = 50
+"""Of more rows, the report shows the groups with the most rows."""
 WITHOUT_DIRECTION = frozenset(("selection_rate", "mean_error", "mean_prediction", "count"))
 
 
@@ -87,7 +89,8 @@ class Section:
 def for_readers(frame: Any) -> Any:
     """The columns of a table of slices or groups that fit on a page."""
     hidden = [c for c in frame.columns if str(c).removesuffix(".lower").removesuffix(".upper") in ON_DEMAND]
-    return frame.drop(columns=hidden)
+    shown = frame.drop(columns=hidden)
+    return shown if len(shown) <= READABLE else shown.sort_values("rows", ascending=False, kind="stable")
 
 
 def higher_is_better(metric: str) -> bool | None:

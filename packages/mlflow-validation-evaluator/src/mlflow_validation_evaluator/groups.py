@@ -54,7 +54,7 @@ def fairness(outcome: Outcome, config: Config) -> Section:
     gaps_frame = _gaps_frame(section.figures, config.confidence)
     widest = gaps_frame[gaps_frame["figure"].str.count(r"\.") == 1]
     section.add_table("gaps", gaps_frame, "Gaps and ratios between groups", widest)
-    section.text = _sentences(section.figures)
+    section.text = _sentences(section.figures, config.confidence)
     return section
 
 
@@ -239,7 +239,7 @@ def _gaps_frame(figures: Sequence[Figure], level: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _sentences(figures: Sequence[Figure]) -> list[str]:
+def _sentences(figures: Sequence[Figure], level: float) -> list[str]:
     """What a reader without statistics takes home: the largest gaps."""
     by_name = {f.name: f for f in figures if f.is_defined}
     wanted = ("selection_rate", "recall", "false_positive_rate", "accuracy", "mae", "mean_error")
@@ -247,6 +247,8 @@ def _sentences(figures: Sequence[Figure]) -> list[str]:
     for metric in wanted:
         figure = by_name.get(f"gap.{metric}")
         if figure and len(said) < 3:
-            name, column = metric.replace("_", " ").capitalize(), figure.about.replace(": ", " ", 1)
-            said.append(f"{name} differs by {figure.value:.3g} between {column}.")
+            name = metric.upper() if metric == "mae" else metric.replace("_", " ").capitalize()
+            bounds = figure.bounds(level)
+            sure = f" ({level * 100:.4g} % interval {bounds[0]:.3g} to {bounds[1]:.3g})" if bounds else ""
+            said.append(f"{name} differs by {figure.value:.3g}{sure} between {figure.about.replace(': ', ' ', 1)}.")
     return said

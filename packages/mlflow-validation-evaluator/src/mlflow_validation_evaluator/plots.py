@@ -12,6 +12,8 @@ import pandas as pd
 from mlflow_validation_evaluator.figures import Figure, Section, higher_is_better
 from mlflow_validation_evaluator.outcome import Outcome
 
+SMALL = 30
+"""Groups with fewer rows are drawn where there are not enough others."""
 BLUE, ORANGE, GREY, RED, LIGHT = "#1f5fa8", "#c2570c", "#6b7280", "#b42318", "#e5e7eb"
 MOST = 20
 """Bars or points in one plot."""
@@ -56,7 +58,9 @@ def _slices(frame: pd.DataFrame, metric: str, overall: float) -> bytes:
 def _groups(frame: pd.DataFrame, metric: str, overall: float) -> bytes:
     part = frame[frame[metric].notna()]
     if len(part) > MOST:
-        # The best and the worst: the rest lies between them.
+        # Of the larger ones the best and the worst: the rest lies between them.
+        large = part[part["rows"] >= SMALL]
+        part = large if len(large) >= MOST else part.nlargest(MOST, "rows")
         ordered = part.sort_values(metric)
         part = pd.concat([ordered.head(MOST // 2), ordered.tail(MOST // 2)])
     several = part["column"].nunique() > 1
@@ -72,12 +76,17 @@ def _points(labels: Sequence[str], frame: pd.DataFrame, metric: str, overall: fl
     at = np.arange(len(labels))[::-1]
     values = frame[metric].to_numpy(float)
     low, high = frame[f"{metric}.lower"].to_numpy(float), frame[f"{metric}.upper"].to_numpy(float)
-    errors = np.vstack([np.nan_to_num(values - low), np.nan_to_num(high - values)])
+    errors = np.vstack([values - low, high - values])
+    errors = np.where(np.isfinite(errors), errors, 0)
     axes.errorbar(values, at, xerr=np.maximum(errors, 0), fmt="o", color=colour, ecolor=colour, capsize=3, markersize=5)
     if np.isfinite(overall):
         axes.axvline(overall, color=GREY, linestyle="--", linewidth=1)
         place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
         axes.annotate(f"all rows: {overall:.3g}", (overall, 1), (3, 2), color=GREY, fontsize=8, **place)
+    # An interval of a tiny group may be so wide that nothing else could be told apart.
+    reach = 2 * max(np.ptp(values), abs(values).max() * 0.1)
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, values.min() - reach), min(right, values.max() + reach))
     axes.set_yticks(at, [_shortened(label) for label in labels])
     axes.set_ylim(-0.7, len(labels) - 0.3)
     better = higher_is_better(metric)
@@ -162,7 +171,8 @@ def _png(figure: Any) -> bytes:
 def _shortened(text: str) -> str:
     # A dollar sign would start mathematics, and a column's name may hold one.
     text = text.replace("$", r"\$")
-    return text if len(text) <= 60 else text[:57] + "..."
+    # The end tells slices of one column apart.
+    return text if len(text) <= 60 else f"{text[:28]} ... {text[-28:]}"
 
 
 def _words(metric: str) -> str:

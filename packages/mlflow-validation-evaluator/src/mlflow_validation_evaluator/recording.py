@@ -132,11 +132,11 @@ class Recorder:
         metadata = getattr(self._model, "metadata", None)
         known = self._model_id or getattr(metadata, "model_uuid", None)
         kind = "regressor" if outcome.kind == "regression" else f"{outcome.kind} classifier"
-        facts = {"Model": str(known) if known else "given predictions", "Kind": kind}
+        name = str(known) if known else "given predictions" if self._model is None else "a function"
+        facts = {"Model": name, "Kind": kind}
         if outcome.kind == "binary":
             facts["Positive class"] = str(outcome.classes[1])
-        name = str(self._dataset.name)
-        return facts | {"Data": f"{name}, {outcome.rows:,} rows", "Run": self._run_id}
+        return facts | {"Data": f"{self._dataset.name}, {outcome.rows:,} rows", "Run": self._run_id}
 
 
 def figures_frame(figures: Sequence[Figure], level: float) -> pd.DataFrame:

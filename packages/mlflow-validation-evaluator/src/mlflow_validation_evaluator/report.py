@@ -11,10 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from mlflow_validation_evaluator.figures import Figure, Section, higher_is_better
+from mlflow_validation_evaluator.figures import READABLE, Figure, Section, higher_is_better
 from mlflow_validation_evaluator.gates import Verdict
 
-MOST_ROWS = 50
 METRIC_WORDS = {
     "accuracy": "share of right predictions",
     "balanced_accuracy": "mean of the recalls of the classes",
@@ -154,7 +153,7 @@ def _section(section: Section) -> str:
 
 
 def _table(frame: pd.DataFrame, heading: str, name: str) -> str:
-    shown = frame.head(MOST_ROWS)
+    shown = frame.head(READABLE)
     ranges = [c for c in shown.columns if f"{c}.lower" in shown.columns]
     columns = [c for c in shown.columns if not str(c).endswith((".lower", ".upper"))]
     texts = [c for c in columns if not pd.api.types.is_numeric_dtype(shown[c].dtype)]
@@ -162,7 +161,7 @@ def _table(frame: pd.DataFrame, heading: str, name: str) -> str:
     body = "".join(
         "<tr>" + "".join(_cell(row, c, c in ranges) for c in columns) + "</tr>" for row in shown.to_dict("records")
     )
-    more = f"The first {MOST_ROWS} of {len(frame):,} rows; all" if len(frame) > MOST_ROWS else "All"
+    more = f"The first {READABLE} of {len(frame):,} rows; all" if len(frame) > READABLE else "All"
     note = f'<p class="note">{more} figures are in {name}.csv.</p>' if len(frame) else '<p class="note">None.</p>'
     table = "" if frame.empty else f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<h3>{_escaped(heading)}</h3><div class="wide">{table}</div>{note}'

@@ -213,7 +213,9 @@ class RegressionTable(GroupTable):
         mean = self._mean[metric]
         with np.errstate(divide="ignore", invalid="ignore"):
             quantile = special.stdtrit(np.maximum(self.count - 1, 1), (1 + level) / 2)
-            half = np.where(self.count > 1, quantile * self._deviation[metric] / np.sqrt(self.count), np.nan)
+            # A single row says nothing of the spread: its interval is without end.
+            half = np.where(self.count > 1, quantile * self._deviation[metric] / np.sqrt(self.count), np.inf)
+            half = np.where(self.count > 0, half, np.nan)
             if metric in ("mae", "mse"):
                 # On the log scale: sizes of errors are positive and skewed.
                 factor = np.exp(np.where(mean > 0, half / mean, 0.0 * half))
