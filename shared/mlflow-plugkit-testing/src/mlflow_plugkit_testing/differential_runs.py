@@ -85,7 +85,7 @@ class RunMachine(DifferentialMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.starts: set[int] = set()
+        self.starts = {start for _, start, *_ in WORLD.values()}
         self.known_experiments = ["default", "first", "second"]
         for side in (self.pair.own, self.pair.tested):
             side.ids.update(default="0", no_experiment="987654321", no_run="f" * 32)
