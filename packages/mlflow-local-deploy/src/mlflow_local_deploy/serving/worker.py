@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import os
-import signal
 import socket
 import sys
 import time
@@ -138,8 +136,6 @@ def main(folder: str, identity: str, listen_fd: int, environ: dict[str, str]) ->
             slot.page.error = _in_words(exc).encode()[:3999]
             slot.page.state = State.FAILED
         raise SystemExit(3) from None
-    with contextlib.suppress(OSError):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _in_words(exc: BaseException) -> str:
