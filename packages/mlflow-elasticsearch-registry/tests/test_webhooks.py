@@ -148,6 +148,18 @@ def test_pages_of_an_event_hold_every_webhook_once(store: Any, new_store: Callab
             store.list_webhooks(size)
 
 
+def test_a_webhook_of_another_process_is_listed_at_once(store: Any) -> None:
+    """MLflow's server asks once a minute and worker: an answer that is a second old would be a minute old."""
+    from mlflow_elasticsearch_registry.store import ElasticsearchRegistryStore
+    from mlflow_plugkit_elasticsearch import Documents
+
+    other = ElasticsearchRegistryStore(store.uri)
+    other.docs = Documents(store.settings)
+    assert list(store.list_webhooks_by_event(CREATED)) == []
+    made = other.create_webhook("hook", "https://127.0.0.1/x", [CREATED])
+    assert [w.webhook_id for w in store.list_webhooks_by_event(CREATED)] == [made.webhook_id]
+
+
 def test_mlflow_delivers_signed_webhooks(store: Any, received: tuple[str, Queue[Any]]) -> None:
     """`mlflow.webhooks.delivery` finds the webhook in this store, signs with its secret and sends."""
     from mlflow.webhooks import delivery

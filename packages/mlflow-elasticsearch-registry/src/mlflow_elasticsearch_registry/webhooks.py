@@ -151,6 +151,8 @@ class Webhooks(RegistryBase):
             raise mlflow_error(f"max_results must be between 1 and {_LARGEST_PAGE}.")
         after = decode_token(page_token, WEBHOOKS.name, asked)
         query = all_of([none_of([term("is_deleted", True)]), *wanted])
+        # MLflow keeps the answer for a minute: what another server has just made belongs into it.
+        self.docs.written(WEBHOOKS)
         hits = self.docs.page(WEBHOOKS, query, _ORDER, size + 1, after=after)
         token = encode_token(hits[size - 1].sort, WEBHOOKS.name, asked) if len(hits) > size else None
         return [hit.source for hit in hits[:size]], token
