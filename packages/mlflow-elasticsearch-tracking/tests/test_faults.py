@@ -22,6 +22,8 @@ from mlflow_plugkit_testing.elasticsearch import elasticsearch_node
 from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 
+pytestmark = pytest.mark.once
+
 WRITERS = 8
 #: The only ways in which a call may fail while the cluster cannot be reached.
 NAMED = {"TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED", "RESOURCE_CONFLICT"}

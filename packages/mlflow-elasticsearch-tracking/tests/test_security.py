@@ -19,6 +19,8 @@ from mlflow_plugkit_elasticsearch.cli import main
 from mlflow_plugkit_elasticsearch.roles import role
 from mlflow_plugkit_testing.elasticsearch import elasticsearch_node
 
+pytestmark = pytest.mark.once
+
 PREFIX = "MLFLOW_ELASTICSEARCH_"
 
 

@@ -13,6 +13,8 @@ from mlflow_oss_artifacts.backend import OssBackend
 from mlflow_plugkit_testing.artifacts_faults import ArtifactFaultConformance
 from mlflow_plugkit_testing.faults import FaultProxy
 
+pytestmark = pytest.mark.once
+
 QUERY = "part_size=1048576&multipart_threshold=2097152"
 
 

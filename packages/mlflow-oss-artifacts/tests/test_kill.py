@@ -16,6 +16,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from oss_emulator import Emulator
 from oss_emulator.server import Answer, Request
 
+pytestmark = pytest.mark.once
+
 URI = "oss://artifacts/killed?part_size=102400&multipart_threshold=204800"
 UPLOAD = """
 import sys

@@ -10,6 +10,8 @@ import pytest
 from mlflow_plugkit_testing.artifacts_faults import ArtifactFaultConformance
 from mlflow_s3_artifacts.backend import S3Backend
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.usefixtures("aws_environment", "data_plane", "impatient")
 class TestFaults(ArtifactFaultConformance):

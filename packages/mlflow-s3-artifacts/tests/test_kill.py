@@ -15,6 +15,8 @@ import pytest
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 from mlflow_plugkit_testing.server import plugin_env
 
+pytestmark = pytest.mark.once
+
 UPLOAD = """
 import sys
 from mlflow_s3_artifacts.plugin import artifact_repository

@@ -14,6 +14,8 @@ import mlflow
 import pytest
 from slurm_cluster import Cluster, until
 
+pytestmark = pytest.mark.once
+
 Submit = Callable[..., Any]
 STATUS = ("sacct", "scontrol", "squeue")
 

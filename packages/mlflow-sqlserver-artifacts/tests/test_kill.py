@@ -17,6 +17,8 @@ from mlflow_sqlserver_artifacts.repository import SqlArtifactRepository
 from mlflow_sqlserver_artifacts.schema import settings_tables
 from mlflow_sqlserver_artifacts.settings import PREFIX, read_settings
 
+pytestmark = pytest.mark.once
+
 SECONDS = 60
 
 STREAM = """

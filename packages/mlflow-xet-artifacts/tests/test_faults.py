@@ -19,6 +19,8 @@ from mlflow_plugkit_testing.artifacts_base import read_tree, write_tree
 from mlflow_plugkit_testing.artifacts_faults import ArtifactFaultConformance
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, hub: FakeHub) -> None:

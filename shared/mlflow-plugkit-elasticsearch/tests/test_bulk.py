@@ -15,6 +15,8 @@ from mlflow_plugkit_elasticsearch.client import Answer
 from mlflow_plugkit_elasticsearch.queries import MATCH_ALL
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 
+pytestmark = pytest.mark.once
+
 SECOND = Index("second", {"number": {"type": "long"}})
 
 

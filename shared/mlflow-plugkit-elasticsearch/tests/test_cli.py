@@ -21,6 +21,8 @@ from mlflow_plugkit_elasticsearch import Documents, Index, installed
 from mlflow_plugkit_elasticsearch.cli import main
 from mlflow_plugkit_elasticsearch.names import KEYS
 
+pytestmark = pytest.mark.once
+
 INDICES = (THINGS, KEYS)
 
 

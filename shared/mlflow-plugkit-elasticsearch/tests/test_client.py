@@ -20,6 +20,8 @@ from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings
 from mlflow_plugkit_elasticsearch.client import Cluster, dumps
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 
+pytestmark = pytest.mark.once
+
 Proxied = tuple[FaultProxy, Callable[..., Documents]]
 
 

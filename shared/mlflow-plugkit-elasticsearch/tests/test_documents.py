@@ -16,6 +16,8 @@ from mlflow_plugkit_elasticsearch.queries import MATCH_ALL, between, equals, ter
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 from mlflow_plugkit_testing.stores import refused, together
 
+pytestmark = pytest.mark.once
+
 ODD_IDS = ["a/b", "a b", "..", "?x=1", "#", "%2F", "ü😀", "_id", "a\\b", "*", "x" * 500]
 COUNT_UP = """
 import sys

@@ -11,6 +11,8 @@ import pytest
 from mlflow_plugkit_elasticsearch import Documents, names
 from mlflow_plugkit_testing.stores import together
 
+pytestmark = pytest.mark.once
+
 NUMBERS = """
 import sys
 from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings, names

@@ -17,6 +17,8 @@ from mlflow_plugkit_elasticsearch.queries import MATCH_ALL, equals, key_equals, 
 from mlflow_plugkit_elasticsearch.upgrade import state_of, upgrade
 from mlflow_plugkit_testing.stores import refused, together
 
+pytestmark = pytest.mark.once
+
 OLD = Index("old", {"number": {"type": "long"}, "name": {"type": "keyword"}})
 MORE = dataclasses.replace(OLD, version=2, properties={**OLD.properties, "further": {"type": "keyword"}})
 OTHER = dataclasses.replace(

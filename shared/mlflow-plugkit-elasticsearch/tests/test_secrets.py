@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 LIFE = """
 import logging, os, pickle, sys, traceback
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)

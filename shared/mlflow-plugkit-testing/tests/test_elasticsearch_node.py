@@ -20,6 +20,8 @@ from mlflow_plugkit_testing.elasticsearch import Cluster, Node, elasticsearch_no
 from mlflow_plugkit_testing.elasticsearch_jars import exact_version
 from mlflow_plugkit_testing.recording import Answer, RecordingServer
 
+pytestmark = pytest.mark.once
+
 SECONDS = 60.0
 
 

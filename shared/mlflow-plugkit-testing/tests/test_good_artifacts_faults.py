@@ -17,6 +17,8 @@ from http_artifacts import SCHEME, HttpRepository, http_artifact_server
 from mlflow_plugkit_testing.artifacts_faults import ArtifactFaultConformance
 from mlflow_plugkit_testing.faults import Fault, FaultProxy
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def port():

@@ -36,7 +36,7 @@ class ImportSource:
     """
 
     def __init__(self, uri: str) -> None:
-        parts = urlsplit(uri)
+        parts = _parsed(uri)
         if not parts.scheme or parts.scheme.startswith("elasticsearch"):
             raise mlflow_error(
                 f"{redact_text(uri)} is no source. Name a database or a server: sqlite:///mlflow.db, "
@@ -169,6 +169,22 @@ def paged(answer: Any) -> tuple[Sequence[Any], str | None]:
     if isinstance(answer, tuple):
         return answer[0], answer[1] or None
     return answer, getattr(answer, "token", None) or None
+
+
+def _parsed(uri: str) -> Any:
+    """The parts of a URI.
+
+    Raises:
+        MlflowException: `INVALID_PARAMETER_VALUE`.
+    """
+    try:
+        parts = urlsplit(uri)
+        _ = parts.port  # read here: it is parsed when it is asked for
+    except ValueError:  # whose message may hold a part of the password
+        raise mlflow_error(
+            f"{redact_text(uri)} is no valid URI. Encode what stands for itself in a password: '/' as %2F, '@' as %40."
+        ) from None
+    return parts
 
 
 def _location(parts: Any) -> str:
