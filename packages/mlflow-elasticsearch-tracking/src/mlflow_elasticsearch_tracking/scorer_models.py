@@ -25,7 +25,7 @@ def named(store: Any, serialized: str) -> str:
     from mlflow.genai.scorers import scorer_utils
 
     data = _object(serialized)
-    model = scorer_utils.extract_model_from_serialized_scorer(data)
+    model: Any = scorer_utils.extract_model_from_serialized_scorer(data)
     scorer_utils.validate_scorer_model(model)
     if not scorer_utils.is_gateway_model(model):
         return serialized
@@ -41,9 +41,10 @@ def resolved(store: Any, serialized: str) -> str:
     from mlflow.genai.scorers import scorer_utils
 
     data = _object(serialized)
-    reference = scorer_utils.extract_endpoint_ref(scorer_utils.extract_model_from_serialized_scorer(data))
+    stored: Any = scorer_utils.extract_model_from_serialized_scorer(data)
+    reference = scorer_utils.extract_endpoint_ref(stored)
     try:
-        model = scorer_utils.build_gateway_model(store.get_gateway_endpoint(endpoint_id=reference).name)
+        model: Any = scorer_utils.build_gateway_model(store.get_gateway_endpoint(endpoint_id=reference).name)
     except MlflowException:
         model = None
     return json.dumps(scorer_utils.update_model_in_serialized_scorer(data, model))
