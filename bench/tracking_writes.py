@@ -131,7 +131,7 @@ def threads(stores: Mapping[str, Any], rounds: int, batches: int = 20) -> Iterat
 
 
 def crowds(stores: Mapping[str, Any], count: int = 40, batches: Sequence[int] = (4, 40)) -> Table:
-    """How many calls of forty threads fail; MLflow's own store may wait half a minute in one, and gets the first row."""
+    """How many calls of forty threads fail; MLflow's own store may wait half a minute in one and gets the first row."""
     table = Table(
         f"{count} threads that log batches of 100 points to a run each: calls that failed", "calls", list(stores)
     )
