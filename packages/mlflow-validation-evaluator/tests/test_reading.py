@@ -160,3 +160,10 @@ def test_an_unknown_column_names_the_nearest() -> None:
     given = {"fairness": {"columns": ["grup"]}}
     with pytest.raises(MlflowException, match="Did you mean 'group'"):
         examine(cases.binary(50), cases.config(**given), None)
+
+
+def test_groups_of_a_single_row_leave_a_regressors_gap_without_an_upper_end() -> None:
+    truth, guess = np.arange(9.0), np.arange(9.0) + np.array([0, 1, 0, 1, 0, 1, 0, 1, 5])
+    gaps = checks.group_gaps(truth, guess, list("aaaabbbbc"), kind="regressor").set_index("figure")
+    assert gaps.loc["gap.mae", "value"] == pytest.approx(4.5)
+    assert np.isinf(gaps.loc["gap.mae", "upper"])
