@@ -60,7 +60,10 @@ def models_serve(model: str, workers: int) -> Iterator[str]:
     command = [str(bin_folder / "mlflow"), "models", "serve", "-m", model, "--env-manager", "local"]
     environ = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
     command += ["-p", str(port), "-w", str(workers)]
-    process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # In a session of its own, as our workers are: on a busy machine Linux shares the CPU out by session (autogroup).
+    process = subprocess.Popen(
+        command, env=environ, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         until(lambda: _answers(f"http://127.0.0.1:{port}/ping"))
         yield f"http://127.0.0.1:{port}"
