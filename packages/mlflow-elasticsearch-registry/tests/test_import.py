@@ -27,8 +27,12 @@ SECRET = "webhook-geheim"  # made up
 def origin(own: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportSource]:
     """A SQLite file with models, versions in stages, aliases, a deleted version, a prompt and webhooks."""
     from cryptography.fernet import Fernet
+    from mlflow.store.model_registry.dbmodels.models import SqlWebhook
 
-    monkeypatch.setenv("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", Fernet.generate_key().decode())
+    monkeypatch.setenv("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")
+    key = Fernet.generate_key().decode()
+    monkeypatch.setenv("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", key)
+    monkeypatch.setattr(SqlWebhook.__table__.c.secret.type, "cipher", Fernet(key))  # MLflow reads the key at import
     for name in ("model", "it's", "empty", ODD.replace("/", " ")):
         own.create_registered_model(name, [RegisteredModelTag("k", ODD)], ODD)
     for number in range(4):
@@ -43,8 +47,8 @@ def origin(own: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportSource]:
         own.create_model_version("greeting", "dummy", tags=tags)
     own.set_registered_model_alias("greeting", "live", "1")
     events = [WebhookEvent("registered_model", "created"), WebhookEvent("model_version", "created")]
-    own.create_webhook("hook", "https://example.com/hook", events, "d", SECRET)
-    own.delete_webhook(own.create_webhook("gone", "https://example.com/gone", events).webhook_id)
+    own.create_webhook("hook", "https://127.0.0.1/hook", events, "d", SECRET)
+    own.delete_webhook(own.create_webhook("gone", "https://127.0.0.1/gone", events).webhook_id)
     source = ImportSource(own.db_uri)
     yield source
     source.close()

@@ -123,3 +123,7 @@ def _errors_shown() -> Iterator[None]:
         yield
     except MlflowException as exc:
         raise click.ClickException(str(exc.message)) from None
+
+
+if __name__ == "__main__":
+    main()

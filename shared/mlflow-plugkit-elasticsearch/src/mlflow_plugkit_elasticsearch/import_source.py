@@ -182,7 +182,7 @@ def _parsed(uri: str) -> Any:
         _ = parts.port  # read here: it is parsed when it is asked for
     except ValueError:  # whose message may hold a part of the password
         raise mlflow_error(
-            f"{redact_text(uri)} is no valid URI. Encode what stands for itself in a password: '/' as %2F, '@' as %40."
+            f"{redact_text(uri)} is no valid URI. Write '/' as %2F and '@' as %40 where they are part of a password."
         ) from None
     return parts
 
