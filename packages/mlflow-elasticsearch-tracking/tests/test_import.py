@@ -293,6 +293,7 @@ def test_interrupted_between_any_two_requests_it_ends_with_the_same_documents(
     real = importer_runs.bulk
     for module in (importer_runs, importer_models, importer_traces, importer_genai):
         monkeypatch.setattr(module, "bulk", failing)
+        monkeypatch.setattr(module, "_PAGE", 2)
     docs = Documents.of(ElasticsearchSettings.from_uri(store.uri))
     for attempt in range(1, 50):
         left = attempt

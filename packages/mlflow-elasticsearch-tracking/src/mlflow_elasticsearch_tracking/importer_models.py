@@ -85,8 +85,15 @@ class ModelImports(Imports):
 def _of(store: Any, model_id: str) -> Any:
     try:
         return store.get_logged_model(model_id, allow_deleted=True)
-    except TypeError:  # a server's store, or an older MLflow's, knows no deleted ones
-        return store.get_logged_model(model_id)
+    except TypeError:  # a server's store, or an older MLflow's, tells of no deleted ones
+        return _in_table(store, model_id) if hasattr(store, "engine") else store.get_logged_model(model_id)
+
+
+def _in_table(store: Any, model_id: str) -> Any:
+    from mlflow.store.tracking.dbmodels.models import SqlLoggedModel
+
+    with store.ManagedSessionMaker() as session:
+        return session.get(SqlLoggedModel, model_id).to_mlflow_entity()
 
 
 def _told(model: Any) -> Any:

@@ -165,10 +165,9 @@ def page_of(ask: Callable[[], Any]) -> tuple[Sequence[Any], str | None]:
 
 
 def paged(answer: Any) -> tuple[Sequence[Any], str | None]:
-    """A page as MLflow's stores answer it: a `PagedList`, a pair, or a plain list."""
-    if isinstance(answer, tuple):
-        return answer[0], answer[1] or None
-    return answer, getattr(answer, "token", None) or None
+    """A page as MLflow's stores answer it: a `PagedList`, a pair, or a plain list; some give tokens as bytes."""
+    items, token = answer if isinstance(answer, tuple) else (answer, getattr(answer, "token", None))
+    return items, (token.decode() if isinstance(token, bytes) else token) or None
 
 
 def _parsed(uri: str) -> Any:
