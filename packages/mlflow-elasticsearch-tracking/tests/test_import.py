@@ -16,6 +16,7 @@ import requests
 from click.testing import CliRunner
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_elasticsearch_tracking import importer_genai, importer_models, importer_runs, importer_traces
 from mlflow_elasticsearch_tracking.history_columns import METRICS
@@ -160,9 +161,9 @@ def _genai(store: Any, ids: list[str]) -> Iterator[tuple[str, Any]]:
         yield f"records of {dataset.name}", [plain(record.to_dict()) for record in records]
     first = ids[1]
     yield "scorers", plain([*store.list_scorers(first), *store.list_scorer_versions(first, "scorer")])
-    if hasattr(store, "search_issues"):
+    if hasattr(SqlAlchemyStore, "search_issues"):
         yield "issues", plain(list(store.search_issues(first)))
-    if hasattr(store, "list_review_queues"):
+    if hasattr(SqlAlchemyStore, "list_review_queues"):
         yield "label schemas", plain(list(store.list_label_schemas(first)))
         queues = list(store.list_review_queues(first))
         yield "queues", plain(queues)
