@@ -187,7 +187,7 @@ def test_a_database_is_copied_so_that_no_answer_differs(
     done = run("--from", source_uri, "--to", store.uri)
     assert (done.returncode, "Source and target agree." in done.stdout) == (0, True), done.stdout + done.stderr
     assert _same(_asked(origin.tracking), _asked(store)) > 40
-    deleted = origin.tracking._get_deleted_logged_models()
+    deleted = [row[0] for row in origin.rows("logged_models", ["model_id"], {"lifecycle_stage": "deleted"})]
     assert store._get_deleted_logged_models() == deleted
     assert len(deleted) == 1
     assert sorted(store._get_deleted_runs()) == sorted(origin.tracking._get_deleted_runs())
