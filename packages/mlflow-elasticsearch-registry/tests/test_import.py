@@ -19,6 +19,8 @@ from mlflow_plugkit_elasticsearch.import_progress import Progress
 from mlflow_plugkit_elasticsearch.import_run import copy, differences
 from mlflow_plugkit_elasticsearch.import_source import ImportSource
 
+pytestmark = pytest.mark.once
+
 ODD = "größe 'x' \"y\" 大 \\ * a.b/c"
 SECRET = "webhook-geheim"  # made up
 

@@ -30,6 +30,8 @@ from mlflow_plugkit_elasticsearch.import_run import copy, differences
 from mlflow_plugkit_elasticsearch.import_source import ImportSource
 from mlflow_plugkit_testing.server import MlflowServer, fresh_database, plugin_env, run_cli
 
+pytestmark = pytest.mark.once
+
 COMMAND = ["-m", "mlflow_plugkit_elasticsearch.cli"]
 PASSWORD = "geheim-4711/x"
 
