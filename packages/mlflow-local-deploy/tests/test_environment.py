@@ -74,6 +74,7 @@ def test_a_model_is_served_in_an_environment_of_its_own(
 ) -> None:
     """The environment has MLflow and the model's requirements, and neither this package nor the base."""
     monkeypatch.setenv("MLFLOW_ENV_ROOT", str(tmp_path / "environments"))
+    monkeypatch.setenv("UV_PYTHON", sys.prefix)  # as in a session of nox: not where the model's packages go
     code = tmp_path / "where.py"
     code.write_text(
         "import sys, importlib.util\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.logs import get_logger
 
 _log = get_logger("mlflow_local_deploy")
+#: They send uv to another environment than the one that MLflow activates; nox sets them for its sessions.
+_UV_TARGETS = ("UV_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON")
 
 
 def prepare(model: Path, env_manager: str) -> tuple[str, list[str]]:
@@ -98,7 +102,8 @@ def _activation(model: Path, env_manager: str) -> list[str]:
 
     flavor: dict[str, Any] = Model.load(str(model)).flavors["python_function"]
     try:
-        environment = PyFuncBackend(flavor, env_manager=env_manager).prepare_env(str(model))
+        with _without(*_UV_TARGETS):
+            environment = PyFuncBackend(flavor, env_manager=env_manager).prepare_env(str(model))
     except Exception as exc:  # MLflow raises a bare Exception for what the tool that makes environments says
         raise mlflow_error(
             f"The model's environment could not be made with {env_manager}: {exc}. To serve with this Python, "
@@ -107,3 +112,13 @@ def _activation(model: Path, env_manager: str) -> list[str]:
         ) from exc
     commands: list[str] = environment.get_activate_command()
     return commands
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Hide environment variables from the processes that the block starts."""
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
