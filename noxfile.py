@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import nox
@@ -42,7 +43,8 @@ nox.options.error_on_missing_interpreters = True
 
 # Without bytecode each of the many processes that the tests start would compile MLflow anew, for seconds.
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PYTHONDONTWRITEBYTECODE": ""}
-UVX = ["uvx"] if shutil.which("uvx") else [sys.executable, "-m", "uv", "tool", "run"]
+# Not `python -m uv`: that tells hatch to install into this Python's environment.
+UVX = ["uvx"] if shutil.which("uvx") else [import_module("uv").find_uv_bin(), "tool", "run"]
 REPOSITORY = "repository"
 ELASTICSEARCH = "MLFLOW_PLUGKIT_ELASTICSEARCH_VERSION"
 # A plain run takes both ends of each package's range; a tag, a cell's full name and a listing see all of it.
