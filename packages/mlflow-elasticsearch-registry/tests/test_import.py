@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,13 +29,12 @@ SECRET = "webhook-geheim"  # made up
 @pytest.fixture
 def origin(own: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportSource]:
     """A SQLite file with models, versions in stages, aliases, a deleted version, a prompt and webhooks."""
-    from cryptography.fernet import Fernet
     from mlflow.store.model_registry.dbmodels.models import SqlWebhook
 
     monkeypatch.setenv("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")
-    key = Fernet.generate_key().decode()
+    cipher = SqlWebhook.__table__.c.secret.type.cipher  # MLflow took its key when it was imported
+    key = urlsafe_b64encode(cipher._signing_key + cipher._encryption_key).decode()
     monkeypatch.setenv("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", key)
-    monkeypatch.setattr(SqlWebhook.__table__.c.secret.type, "cipher", Fernet(key))  # MLflow reads the key at import
     for name in ("model", "it's", "empty", ODD.replace("/", " ")):
         own.create_registered_model(name, [RegisteredModelTag("k", ODD)], ODD)
     for number in range(4):
