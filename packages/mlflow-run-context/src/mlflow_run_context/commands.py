@@ -21,6 +21,7 @@ _PASSED_ON = (
 )  # fmt: skip
 
 _running: set[subprocess.Popen[bytes]] = set()
+_starting = threading.Lock()  # held from the start of a command until it is among the running
 
 
 class CommandError(Exception):
@@ -55,20 +56,7 @@ def run(
         raise CommandError(f"{command[0]} is not on the PATH")
     passed = {name: value for name in _PASSED_ON if (value := os.environ.get(name)) and len(value) < _LONGEST_VARIABLE}
     passed |= {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        process = subprocess.Popen(
-            [program, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=passed,
-            start_new_session=os.name == "posix",
-            bufsize=0,
-        )
-    except (OSError, ValueError) as exc:
-        raise CommandError(f"{command[0]} cannot be started: {exc}") from None
-    _running.add(process)
+    process = _start([program, *command[1:]], folder, passed)
     late = threading.Event()
     timer = threading.Timer(timeout, _end, (process, late))
     timer.daemon = True
@@ -99,6 +87,25 @@ def output(command: Sequence[str], *, limit: int, timeout: float, folder: Path |
 
     run(command, take, folder=folder, timeout=timeout)
     return b"".join(pieces)[:limit]
+
+
+def _start(command: Sequence[str], folder: Path | None, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        with _starting:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=folder,
+                env=environment,
+                start_new_session=os.name == "posix",
+                bufsize=0,
+            )
+            _running.add(process)
+            return process
+    except (OSError, ValueError) as exc:
+        raise CommandError(f"{Path(command[0]).name} cannot be started: {exc}") from None
 
 
 def _end(process: subprocess.Popen[bytes], late: threading.Event) -> None:
@@ -135,6 +142,19 @@ def _kill_all() -> None:
         _kill(process)
 
 
-atexit.register(_kill_all)
+def _at_exit() -> None:
+    # Never let go of: from here on no command starts, and a thread that waits for its turn ends with the process.
+    _starting.acquire(timeout=1)
+    _kill_all()
+
+
+def _forget() -> None:
+    """In a forked child: the parent's commands are not the child's to end, and its lock may have been held."""
+    global _starting
+    _starting = threading.Lock()
+    _running.clear()
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_running.clear)  # a parent's commands are not the child's to end
+    os.register_at_fork(after_in_child=_forget)
