@@ -1,4 +1,4 @@
-"""The store passes the conformance kit of tracking stores on a real node."""
+"""The store passes the conformance kit of tracking stores on a real node; the package that of plugins."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
 from mlflow_plugkit_testing.tracking import TrackingStoreConformance
+from mlflow_plugkit_testing.wheels import PackagingConformance
 
 
 class TestElasticsearchStore(TrackingStoreConformance):
@@ -34,3 +35,7 @@ class TestElasticsearchStore(TrackingStoreConformance):
     def close_store(self, store: Any) -> None:
         """Set the prefix free."""
         self._pool.closed(store)
+
+
+class TestPackaging(PackagingConformance):
+    distribution = "mlflow-elasticsearch-tracking"

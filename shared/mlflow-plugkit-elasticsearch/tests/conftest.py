@@ -15,9 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # modules of the tests' own, such as things
 
 from mlflow_plugkit_elasticsearch import Documents, ElasticsearchSettings
-from mlflow_plugkit_testing.elasticsearch import shared_node
-from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes
+from mlflow_plugkit_testing.elasticsearch_prefixes import Prefixes, node_url, prefixes
 from mlflow_plugkit_testing.faults import FaultProxy
+
+__all__ = ["node_url", "prefixes"]  # fixtures of the kit
 
 
 @pytest.fixture(autouse=True)
@@ -25,20 +26,6 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the caller's reaches a test."""
     for name in [n for n in os.environ if n.startswith("MLFLOW_ELASTICSEARCH_")]:
         monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="session")
-def node_url() -> Iterator[str]:
-    """The URL of a node, `http://host:port`."""
-    with shared_node() as node:
-        yield node.url
-
-
-@pytest.fixture(scope="session")
-def prefixes(node_url: str) -> Iterator[Prefixes]:
-    """Fresh prefixes on that node; all of them are deleted at the end."""
-    with Prefixes(node_url).cleared() as prefixes:
-        yield prefixes
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from mlflow.utils.validation import (
 from mlflow_elasticsearch_registry.base import KIND, StaleName, missing_model, now_ms
 from mlflow_elasticsearch_registry.indices import MODEL_VERSIONS, REGISTERED_MODELS
 from mlflow_elasticsearch_registry.latest import LatestVersions
-from mlflow_elasticsearch_registry.records import Source, model_document, registered_model
+from mlflow_elasticsearch_registry.records import Source, model_document, registered_model, without_tag
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict, Document, names
 from mlflow_plugkit_elasticsearch.names import ABANDONED_AFTER
@@ -96,12 +96,7 @@ class RegisteredModels(LatestVersions):
         _validate_model_name(name)
         _validate_tag_name(key)
 
-        def change(source: Source) -> Source | None:
-            if key not in source["tags"]:
-                return None
-            return source | {"tags": {k: v for k, v in source["tags"].items() if k != key}}
-
-        self._change_model(name, change)
+        self._change_model(name, lambda source: without_tag(source, key))
 
     def rename_registered_model(self, name: str, new_name: str) -> RegisteredModel:
         """Rename a registered model; its versions, tags and aliases follow.

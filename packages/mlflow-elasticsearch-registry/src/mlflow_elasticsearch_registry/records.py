@@ -108,3 +108,10 @@ def model_version(source: Source, name: str, aliases: Mapping[str, int] | None =
         source["run_link"],
         sorted(alias for alias, number in (aliases or {}).items() if number == version),
     )
+
+
+def without_tag(source: Source, key: str) -> Source | None:
+    """The source without a tag, or None where it has none of that key."""
+    if key not in source["tags"]:
+        return None
+    return source | {"tags": {k: v for k, v in source["tags"].items() if k != key}}

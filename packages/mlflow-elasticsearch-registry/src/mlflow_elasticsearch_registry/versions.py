@@ -20,6 +20,7 @@ from mlflow_elasticsearch_registry.records import (
     model_version,
     version_document,
     version_id,
+    without_tag,
 )
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict, Document
@@ -170,12 +171,7 @@ class ModelVersions(LatestVersions):
         _validate_model_name(name)
         _validate_tag_name(key)
 
-        def change(source: Source) -> Source | None:
-            if key not in source["tags"]:
-                return None
-            return source | {"tags": {k: v for k, v in source["tags"].items() if k != key}}
-
-        model, _ = self._change_version(name, version, change)
+        model, _ = self._change_version(name, version, lambda source: without_tag(source, key))
         if key == IS_PROMPT_TAG_KEY:
             self._settle_prompts(model.id)
 

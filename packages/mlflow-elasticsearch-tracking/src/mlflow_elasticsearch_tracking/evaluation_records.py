@@ -233,14 +233,7 @@ def _new_record(dataset_id: str, record: Mapping[str, Any], now: int) -> Source:
         tags=tags,
         source=source or None,
     )
-    body = {
-        "inputs": entity.inputs,
-        "outputs": entity.outputs,
-        "expectations": entity.expectations,
-        "tags": entity.tags,
-        "source": entity.source.to_dict() if entity.source else None,
-        "source_id": entity.source_id,
-    }
+    body = record_body(entity)
     return {
         "dataset_id": dataset_id,
         "dataset_record_id": entity.dataset_record_id,
@@ -292,3 +285,15 @@ def _decoded(page_token: str) -> list[Any]:
         return [int(created), record_id]
     except (ValueError, binascii.Error, AttributeError):
         raise mlflow_error("Invalid page token. Give the token of the page before as it is, or none.") from None
+
+
+def record_body(record: DatasetRecord) -> Source:
+    """What a record's document keeps as JSON."""
+    return {
+        "inputs": record.inputs,
+        "outputs": record.outputs,
+        "expectations": record.expectations,
+        "tags": record.tags,
+        "source": record.source.to_dict() if record.source else None,
+        "source_id": record.source_id,
+    }

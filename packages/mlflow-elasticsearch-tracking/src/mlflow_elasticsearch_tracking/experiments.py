@@ -19,7 +19,7 @@ from mlflow_plugkit.compat import optional_attribute, supported_kwargs
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict, Document
 from mlflow_plugkit_elasticsearch.documents import Source
-from mlflow_plugkit_elasticsearch.names import claim, next_number, owner_of, release
+from mlflow_plugkit_elasticsearch.names import claim, handing_over, next_number, owner_of
 
 DEFAULT_EXPERIMENT_ID = "0"
 
@@ -90,14 +90,8 @@ class Experiments(ExperimentRemoval):
 
         renamed(before)
         self._claim(new_name, own_id)
-        try:
+        with handing_over(self.docs, KIND, before["name"], new_name, own_id):
             self._change_experiment(own_id, renamed)
-        except Exception:
-            if before["name"] != new_name:
-                release(self.docs, KIND, new_name, own_id)
-            raise
-        if before["name"] != new_name:
-            release(self.docs, KIND, before["name"], own_id)
 
     def delete_experiment(self, experiment_id: str) -> None:
         """Mark an active experiment and its runs as deleted; `mlflow gc` deletes them for good.

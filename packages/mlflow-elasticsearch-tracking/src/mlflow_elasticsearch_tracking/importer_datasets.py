@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mlflow_elasticsearch_tracking.evaluation_records import _json, dataset_document, input_hash
+from mlflow_elasticsearch_tracking.evaluation_records import _json, dataset_document, input_hash, record_body
 from mlflow_elasticsearch_tracking.importer_base import Imports, found
 from mlflow_elasticsearch_tracking.indices_models import EVALUATION_DATASETS, EVALUATION_RECORDS
 from mlflow_plugkit_elasticsearch import Action, bulk
@@ -115,16 +115,8 @@ def _told(dataset: Any) -> Any:
 
 
 def _record(record: Any) -> Source:
-    body = {
-        "inputs": record.inputs,
-        "outputs": record.outputs,
-        "expectations": record.expectations,
-        "tags": record.tags,
-        "source": record.source.to_dict() if record.source else None,
-        "source_id": record.source_id,
-    }
     return {
         "dataset_id": record.dataset_id,
         **{name: getattr(record, name) for name in _NAMES},
-        "body": _json(body),
+        "body": _json(record_body(record)),
     }

@@ -25,12 +25,12 @@ from mlflow_elasticsearch_tracking.history_columns import (
 from mlflow_elasticsearch_tracking.importer_base import Imports, found
 from mlflow_elasticsearch_tracking.indices import RUNS
 from mlflow_elasticsearch_tracking.indices_models import DATASETS
+from mlflow_elasticsearch_tracking.inputs import dataset_source
 from mlflow_elasticsearch_tracking.run_documents import json_number, new_run_source, run_document
 from mlflow_elasticsearch_tracking.run_links import CONTEXT_TAG
 from mlflow_elasticsearch_tracking.run_writer import RunWriter
 from mlflow_plugkit_elasticsearch import Action, bulk
 from mlflow_plugkit_elasticsearch.documents import Source
-from mlflow_plugkit_elasticsearch.encode import document_id
 from mlflow_plugkit_elasticsearch.import_parts import Part, plain
 from mlflow_plugkit_elasticsearch.import_source import all_pages, paged
 
@@ -243,20 +243,9 @@ def _links(run: Run, models_read: list[str]) -> Source:
 
 
 def _dataset(run: Run, given: Any) -> tuple[str, Source]:
-    dataset, experiment_id = given.dataset, str(run.info.experiment_id)
-    key = document_id(experiment_id, dataset.name, dataset.digest)
-    return key, {
-        "key": key,
-        "experiment_id": experiment_id,
-        "name": dataset.name,
-        "digest": dataset.digest,
-        "source_type": dataset.source_type,
-        "source": dataset.source,
-        "schema": dataset.schema,
-        "profile": dataset.profile,
-        "created": run.info.start_time or 0,
-        "contexts": [{tag.key: tag.value for tag in given.tags}.get(CONTEXT_TAG)],
-    }
+    context = {tag.key: tag.value for tag in given.tags}.get(CONTEXT_TAG)
+    source = dataset_source(str(run.info.experiment_id), given.dataset, run.info.start_time or 0, context)
+    return source["key"], source
 
 
 def _merged(one: Source, other: Source) -> Source:

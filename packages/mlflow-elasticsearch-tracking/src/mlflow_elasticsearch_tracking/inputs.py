@@ -152,19 +152,8 @@ class Inputs(StoreBase):
 
     def _keep_dataset(self, experiment_id: str, dataset: Dataset, context: str | None) -> None:
         """Write the dataset where it is the first of its name and digest; note the context that it is used in."""
-        key = document_id(experiment_id, dataset.name, dataset.digest)
-        source = {
-            "key": key,
-            "experiment_id": experiment_id,
-            "name": dataset.name,
-            "digest": dataset.digest,
-            "source_type": dataset.source_type,
-            "source": dataset.source,
-            "schema": dataset.schema,
-            "profile": dataset.profile,
-            "created": now_ms(),
-            "contexts": [context],
-        }
+        source = dataset_source(experiment_id, dataset, now_ms(), context)
+        key = source["key"]
         try:
             self.docs.create(DATASETS, key, source)
         except Conflict:
@@ -214,3 +203,19 @@ def _linked(source: Source, links: Sequence[Sequence[Any]], models: Sequence[str
 def _in_context(dataset: Source, context: str | None) -> Source | None:
     contexts = dataset["contexts"]
     return None if context in contexts else dataset | {"contexts": [*contexts, context]}
+
+
+def dataset_source(experiment_id: str, dataset: Any, created: int, context: str | None) -> Source:
+    """The source of a dataset's document, as its first run in the experiment makes it."""
+    return {
+        "key": document_id(experiment_id, dataset.name, dataset.digest),
+        "experiment_id": experiment_id,
+        "name": dataset.name,
+        "digest": dataset.digest,
+        "source_type": dataset.source_type,
+        "source": dataset.source,
+        "schema": dataset.schema,
+        "profile": dataset.profile,
+        "created": created,
+        "contexts": [context],
+    }

@@ -16,7 +16,7 @@ from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict
 from mlflow_plugkit_elasticsearch.documents import Source
 from mlflow_plugkit_elasticsearch.encode import document_id
-from mlflow_plugkit_elasticsearch.names import claim, owner_of, release
+from mlflow_plugkit_elasticsearch.names import claim, handing_over, owner_of, release
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 from mlflow_plugkit_elasticsearch.queries import term
 
@@ -129,17 +129,14 @@ class Labelling(ReviewQueues):
         validate_schema_for_update(
             existing=existing, name=name, instruction=instruction, enable_comment=enable_comment, input=input
         )
-        kind = _kind(existing.experiment_id)
-        renamed = name is not None and name != existing.name
-        if renamed:
-            self._claim_schema_name(existing.experiment_id, str(name), schema_id)
+        if name is not None and name != existing.name:
+            self._claim_schema_name(existing.experiment_id, name, schema_id)
         given = {"name": name, "instruction": instruction, "enable_comment": enable_comment}
         new = {k: v for k, v in given.items() if v is not None} | {"updated": now_ms()}
         if input is not None:
             new |= _stored_input(input)
-        changed = self.docs.update(LABEL_SCHEMAS, schema_id, lambda s: s | new, lambda: _missing(schema_id))
-        if renamed:
-            release(self.docs, kind, existing.name, schema_id)
+        with handing_over(self.docs, _kind(existing.experiment_id), existing.name, name or existing.name, schema_id):
+            changed = self.docs.update(LABEL_SCHEMAS, schema_id, lambda s: s | new, lambda: _missing(schema_id))
         return _schema(changed.source)
 
     def delete_label_schema(self, schema_id: str) -> None:
@@ -158,7 +155,8 @@ class Labelling(ReviewQueues):
 
     def _claim_schema_name(self, experiment_id: str, name: str, schema_id: str) -> None:
         def is_live(owner: str) -> bool:
-            return self.docs.get(LABEL_SCHEMAS, owner) is not None
+            found = self.docs.get(LABEL_SCHEMAS, owner)
+            return found is not None and found.source["name"] == name
 
         if claim(self.docs, _kind(experiment_id), name, schema_id, is_live) is not None:
             raise mlflow_error(

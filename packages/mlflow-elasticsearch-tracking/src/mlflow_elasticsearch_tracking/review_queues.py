@@ -16,7 +16,7 @@ from mlflow_elasticsearch_tracking.review_items import ReviewItems
 from mlflow_elasticsearch_tracking.run_search import check_max_results, find
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.documents import Source
-from mlflow_plugkit_elasticsearch.names import claim, owner_of, release
+from mlflow_plugkit_elasticsearch.names import claim, handing_over, owner_of, release
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 from mlflow_plugkit_elasticsearch.queries import term, terms
 
@@ -212,19 +212,14 @@ class ReviewQueues(ReviewItems, Experiments):
 
         if new_key != key:
             self._claim_queue_name(experiment_id, new["name"], queue_id)
-        try:
+        with handing_over(self.docs, _kind(experiment_id), key, new_key, queue_id):
             changed = self.docs.update(REVIEW_QUEUES, queue_id, change, lambda: self._no_queue(queue_id))
-        except MlflowException:
-            if new_key != key:
-                release(self.docs, _kind(experiment_id), new_key, queue_id)
-            raise
-        if new_key != key:
-            release(self.docs, _kind(experiment_id), key, queue_id)
         return _queue(changed.source)
 
     def _claim_queue_name(self, experiment_id: str, name: str, queue_id: str) -> None:
         def is_live(owner: str) -> bool:
-            return self.docs.get(REVIEW_QUEUES, owner) is not None
+            found = self.docs.get(REVIEW_QUEUES, owner)
+            return found is not None and found.source["name"].lower() == name.lower()
 
         if claim(self.docs, _kind(experiment_id), name.lower(), queue_id, is_live) is not None:
             raise mlflow_error(

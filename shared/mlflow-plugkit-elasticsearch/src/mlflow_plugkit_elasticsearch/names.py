@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mlflow_plugkit_elasticsearch.documents import Conflict, Document, Documents, busy, pause
@@ -66,6 +67,19 @@ def release(documents: Documents, kind: str, name: str, owner: str) -> None:
         documents.delete(KEYS, found.id, found)
     except Conflict:
         return
+
+
+@contextmanager
+def handing_over(documents: Documents, kind: str, old: str, new: str, owner: str) -> Iterator[None]:
+    """While an owner that has claimed `new` takes it: gives `old` back afterwards, or `new` where that fails."""
+    try:
+        yield
+    except Exception:
+        if new != old:
+            release(documents, kind, new, owner)
+        raise
+    if new != old:
+        release(documents, kind, old, owner)
 
 
 def next_number(documents: Documents, counter: str, floor: int = 0) -> int:

@@ -1,9 +1,6 @@
 """Fresh places in a shared Elasticsearch: prefixes of index names, used again once all stores on them are closed.
 
-    @pytest.fixture(scope="session")
-    def prefixes(node_url):
-        with Prefixes(node_url).cleared() as prefixes:
-            yield prefixes
+    from mlflow_plugkit_testing.elasticsearch_prefixes import node_url, prefixes  # in conftest.py
 
 Making indices takes a node tens of milliseconds each. So a prefix that is given out again keeps its indices, and
 their documents are deleted, by three requests whatever the number of indices.
@@ -19,7 +16,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import requests
+
+from mlflow_plugkit_testing.elasticsearch import shared_node
 
 _MOST = 10_000
 
@@ -109,3 +109,17 @@ class Prefixes:
         )
         answer.raise_for_status()
         return answer
+
+
+@pytest.fixture(scope="session")
+def node_url() -> Iterator[str]:
+    """The URL of a node, `http://host:port`: of the cluster that ELASTICSEARCH_URL names, or of a node of its own."""
+    with shared_node() as node:
+        yield node.url
+
+
+@pytest.fixture(scope="session")
+def prefixes(node_url: str) -> Iterator[Prefixes]:
+    """Fresh prefixes on that node; all of them are deleted at the end."""
+    with Prefixes(node_url).cleared() as prefixes:
+        yield prefixes
