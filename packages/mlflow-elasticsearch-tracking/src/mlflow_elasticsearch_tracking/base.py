@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mlflow_plugkit.compat import server_artifact_root
 from mlflow_plugkit.errors import mlflow_error
@@ -42,34 +38,3 @@ def missing(what: str, name: str) -> Exception:
 def artifact_root(given: str | None) -> str:
     """The artifact root: as given, else the running server's, else a folder beside the process."""
     return given or server_artifact_root() or DEFAULT_ARTIFACT_ROOT
-
-
-class _Collector:
-    """Pauses Python's cyclic garbage collector while thousands of entities, none of them in a cycle, are made.
-
-    It would go through the whole heap several times, MLflow's modules included, and take three quarters of the time.
-    Threads may pause it side by side; where the application has turned it off it stays off.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._was_on = False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        with self._lock:
-            if not self._users:
-                self._was_on = gc.isenabled()
-                gc.disable()
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users and self._was_on:
-                    gc.enable()
-
-
-collector_paused = _Collector().paused

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Metric
 from mlflow.store.entities.paged_list import PagedList
 
-from mlflow_elasticsearch_tracking.base import StoreBase, collector_paused
+from mlflow_elasticsearch_tracking.base import StoreBase
 from mlflow_elasticsearch_tracking.metric_history import Histories, Row, ordered, sample, value_of, with_run_id
 from mlflow_elasticsearch_tracking.run_documents import json_number, number
+from mlflow_plugkit.collector import collector_paused
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from mlflow_plugkit.artifacts.backend import Digest, Page, Source, StoredObject
+from mlflow_plugkit.collector import collector_paused
 from mlflow_s3_artifacts.client import Connection
 from mlflow_s3_artifacts.objects import MD5_ETAG
 
@@ -51,7 +52,8 @@ def list_page(connection: Connection, arguments: Mapping[str, Any], cut: int, md
     headers = signed_headers(connection, "list_objects_v2", arguments)
     url = presigned(connection, "list_objects_v2", dict(arguments) | {"EncodingType": "url"}, SECONDS)
     _, content = _succeeded(_send(connection, "GET", url, headers), "list_objects_v2")
-    return _parse_page(content, cut, md5_etags)
+    with collector_paused():
+        return _parse_page(content, cut, md5_etags)
 
 
 def presigned(connection: Connection, operation: str, arguments: Mapping[str, Any], seconds: int) -> str:

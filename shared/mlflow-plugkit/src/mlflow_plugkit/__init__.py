@@ -6,5 +6,6 @@ itself is broken.
 
 Modules: `uri` (parsing, path rules, redaction), `settings` (URI and environment to a frozen
 dataclass), `errors` (the error table and its choke point), `requirements` (optional packages),
-`compat` (everything that depends on the MLflow version), `logs` (loggers that never print a secret).
+`compat` (everything that depends on the MLflow version), `logs` (loggers that never print a secret),
+`collector` (garbage collection out of the way of thousands of objects).
 """

@@ -29,6 +29,7 @@ from mlflow_plugkit.artifacts.progress import of_files
 from mlflow_plugkit.artifacts.scanning import check_readable, folder_uploads
 from mlflow_plugkit.artifacts.streams import upload_stream
 from mlflow_plugkit.artifacts.uploads import upload_all
+from mlflow_plugkit.collector import collector_paused
 from mlflow_plugkit.compat import artifact_mixins, init_artifact_repository
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.uri import clean_path, join_path
@@ -102,9 +103,10 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
         folder = clean_path(path)
         with self._engine.applied(f"list {folder or 'the root'!r}"):
             files, folders = list_level(self._engine, folder)
-        self._listed.remember(files)
-        infos = [FileInfo(o.path, False, o.size) for o in files] + [FileInfo(f, True, None) for f in folders]
-        return sorted(infos, key=lambda info: info.path)
+        with collector_paused():
+            self._listed.remember(files)
+            infos = [FileInfo(o.path, False, o.size) for o in files] + [FileInfo(f, True, None) for f in folders]
+            return sorted(infos, key=lambda info: info.path)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         path = checked(remote_file_path)
