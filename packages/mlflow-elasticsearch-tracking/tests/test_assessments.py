@@ -133,3 +133,21 @@ def test_start_trace_brings_assessments(store: Any, experiment: str) -> None:
     store.create_assessment(Feedback("two", 2, trace_id=trace_id))
     store.start_trace(info(trace_id, experiment, assessments=[Feedback("three", 3)]))
     assert [a.name for a in store.get_trace_info(trace_id).assessments] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("comparison", ["IS NOT NULL", "= '3'", "> 2", "< 4", "LIKE '3%'"])
+def test_a_name_longer_than_an_index_term_is_found(store: Any, own: Any, comparison: str) -> None:
+    """250 letters that take two bytes each are one name, and no prefix of it is; what MLflow refuses is refused."""
+    name, assessed, other = "ä" * 250, new_trace_id(), new_trace_id()
+    answers = []
+    for each in (own, store):
+        experiment = each.create_experiment("long names")
+        each.start_trace(info(assessed, experiment, assessments=[Feedback(name, 3)]))
+        each.start_trace(info(other, experiment, assessments=[Feedback(name[:-1], 3)]))
+        try:
+            found, _ = each.search_traces([experiment], f"feedback.`{name}` {comparison}")
+            answers.append([trace.trace_id for trace in found])
+        except MlflowException as exc:
+            answers.append([exc.error_code])
+    assert answers[0] == answers[1]
+    assert answers[0] in ([assessed], ["INVALID_PARAMETER_VALUE"])

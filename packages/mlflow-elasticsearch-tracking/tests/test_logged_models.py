@@ -184,6 +184,14 @@ def test_a_point_of_an_unknown_model_is_refused(store: Any) -> None:
         log(store, new_run(store), "m-" + "0" * 32, ("acc", 1.0, 1, 1))
 
 
+def test_a_single_point_of_an_unknown_model_leaves_nothing_in_the_run(store: Any) -> None:
+    """As in MLflow's own store, the model comes first."""
+    run_id, metric = new_run(store), Metric("acc", 1.0, 1, 1, "m-" + "0" * 32)
+    with refused("RESOURCE_DOES_NOT_EXIST", "a metric of an unknown model"):
+        store.log_metric(run_id, metric)
+    assert not store.get_run(run_id).data.metrics
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_of_two_runs_that_log_at_once_the_lower_id_counts(store: Any, first: int) -> None:
     """The order by a metric takes the latest timestamp, then the highest step, then the lowest run id, as SQL's."""

@@ -20,7 +20,7 @@ from mlflow_elasticsearch_tracking.trace_keys import SESSION
 from mlflow_plugkit.compat import optional_attribute
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.documents import Source
-from mlflow_plugkit_elasticsearch.encode import sortable_float, token
+from mlflow_plugkit_elasticsearch.encode import key_token, sortable_float, token
 
 Row = dict[str, Any]
 #: The fields that `assessment_fields` makes.
@@ -122,7 +122,7 @@ def assessment_fields(rows: Iterable[Mapping[str, Any]]) -> Source:
         key = assessment_key(row["type"], row["name"])
         number = aggregate(json.loads(row["value"]))
         for about in ("assessment", "session") if is_about_session(row) else ("assessment",):
-            fields[f"{about}_tokens"] += [key, token(key, row["value"])]
+            fields[f"{about}_tokens"] += [key_token(key), token(key, row["value"])]
             if number is not None and number[1]:
                 fields[f"{about}_numbers"].append(token(key, sortable_float(number[0])))
     return dict(fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlflow_elasticsearch_tracking.assessment_documents import assessment_key, is_about_session
 from mlflow_elasticsearch_tracking.trace_clauses import Check, member_clause, text_test
-from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded, sortable_float
+from mlflow_plugkit_elasticsearch.encode import SEPARATOR, bounded, key_token, sortable_float, token_prefix
 from mlflow_plugkit_elasticsearch.like import Like
 from mlflow_plugkit_elasticsearch.queries import Query, any_of, between, none_of, term, terms
 
@@ -44,11 +44,11 @@ class AssessmentFilter:
         return query, None if exact else lambda source: self._in(source, is_about_session)
 
     def _query(self, tokens: str, numbers: str) -> tuple[Query, bool]:
-        before = self.key + SEPARATOR
+        before = token_prefix(self.key)
         if self.comparator in ("IS NULL", "IS NOT NULL"):
-            return term(tokens, self.key), True
+            return term(tokens, key_token(self.key)), True
         if self.comparator in _BOUNDS:
-            bounds = {"gt": before, "lt": self.key + AFTER_SEPARATOR}
+            bounds = {"gt": before, "lt": before[:-1] + AFTER_SEPARATOR}
             side = _BOUNDS[self.comparator]
             bounds.pop(side[:2])
             return between(numbers, **bounds, **{side: before + sortable_float(float(self.value))}), True
@@ -58,7 +58,7 @@ class AssessmentFilter:
         if self.comparator in ("LIKE", "ILIKE"):
             like = Like(self.value, ignore_case=self.comparator == "ILIKE")
             return like.query(tokens, before), like.exact
-        return term(tokens, self.key), False
+        return term(tokens, key_token(self.key)), False
 
     def _in(self, source: Mapping[str, Any], counts: Callable[[Mapping[str, Any]], bool]) -> bool:
         rows = (row for row in source.get("a", ()) if row["valid"] and counts(row))

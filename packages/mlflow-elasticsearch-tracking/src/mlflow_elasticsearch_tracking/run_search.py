@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LifecycleStage, Run, RunInputs, RunOutputs, ViewType
@@ -23,12 +22,13 @@ from mlflow_elasticsearch_tracking.indices import RUNS
 from mlflow_elasticsearch_tracking.ordering import Sort, run_order
 from mlflow_elasticsearch_tracking.run_documents import run_entity
 from mlflow_elasticsearch_tracking.run_links import model_outputs
+from mlflow_plugkit.collector import collector_paused
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Documents, Hit, Index
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
 from mlflow_plugkit_elasticsearch.queries import term
 
-#: A page of so many runs is built in one go.
+#: From so many runs on, a page is built without Python's collector of cycles walking over all of MLflow.
 _LARGE = 200
 
 
@@ -73,7 +73,8 @@ class RunSearch(StoreBase):
             return [], None
         among = Clause(number_is_one_of("experiment_number", numbers))
         wanted = conjunction([among, *in_view(run_view_type), *clauses])
-        with uncollected(max_results is None or max_results >= _LARGE):
+        large = max_results is None or max_results >= _LARGE
+        with collector_paused() if large else nullcontext():
             hits, more = find(self.docs, RUNS, wanted, sort, max_results, after)
             runs = self._runs_of(hits)
         return runs, encode_token(hits[-1].sort, *asked) if more else None
@@ -116,23 +117,6 @@ def find(
             break
         after, fresh = hits[-1].sort, False
     return (found, False) if most is None else (found[:most], len(found) > most)
-
-
-@contextmanager
-def uncollected(pause: bool) -> Iterator[None]:
-    """Make many objects without Python's collector of cycles running in between.
-
-    A page of a thousand runs is thirty thousand objects without a cycle. Every third page or so, the collector
-    would walk over all that MLflow has loaded, a million objects, which takes longer than the page itself.
-    """
-    if not pause or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def in_view(view_type: int) -> list[Clause]:

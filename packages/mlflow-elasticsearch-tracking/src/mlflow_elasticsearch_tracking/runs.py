@@ -125,9 +125,10 @@ class Runs(StoreBase):
             MlflowException: `RESOURCE_DOES_NOT_EXIST`; `INVALID_PARAMETER_VALUE` for a bad metric or a deleted run.
         """
         points = points_of([metric], single=True)
-        self._change_active(run_id, lambda source: with_points(source, points))
-        if metric.model_id is not None:
+        if metric.model_id is not None:  # first, so that nothing is logged where there is no such model
+            self._change_active(run_id, lambda source: source)
             self._log_model_metrics(run_id, [metric])
+        self._change_active(run_id, lambda source: with_points(source, points))
 
     def log_param(self, run_id: str, param: Param) -> None:
         """Log a param, which never changes.

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,15 @@ def test_the_first_error_ends_the_others(repository: MemoryRepository, tmp_path:
     assert repository.bucket.count("put") <= 3 * repository.backend.parallel_transfers
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_aborts_the_upload(repository: MemoryRepository, tmp_path: Path) -> None:
     """Ctrl-C reaches the caller, who waits for the parts; those that have not begun are not sent."""
     local(tmp_path, os.urandom(64 * 64 * 1024))
