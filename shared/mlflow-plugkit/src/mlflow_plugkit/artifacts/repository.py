@@ -18,6 +18,7 @@ from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from mlflow_plugkit.artifacts.backend import Backend, Source, Upload
+from mlflow_plugkit.artifacts.destinations import Destinations
 from mlflow_plugkit.artifacts.downloads import download
 from mlflow_plugkit.artifacts.engine import Engine
 from mlflow_plugkit.artifacts.journal import Journal
@@ -57,7 +58,7 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
     ) -> None:
         journal = Journal(f"{type(self).__module__}.{type(self).__qualname__}", artifact_uri)
         self._engine = Engine(self.make_backend(artifact_uri), journal, self.make_backend)
-        self._listed = Listed()
+        self._listed, self._destinations = Listed(), Destinations()
         init_artifact_repository(self, ArtifactRepository, artifact_uri, tracking_uri, registry_uri)
 
     @abstractmethod
@@ -107,6 +108,10 @@ class EngineArtifactRepository(ArtifactRepository, _Streaming):
             self._listed.remember(files)
             infos = [FileInfo(o.path, False, o.size) for o in files] + [FileInfo(f, True, None) for f in folders]
             return sorted(infos, key=lambda info: info.path)
+
+    def _create_download_destination(self, src_artifact_path: str, dst_local_dir_path: str | None = None) -> str:
+        ask = super()._create_download_destination  # type: ignore[misc] # untyped in MLflow
+        return self._destinations.of(ask, src_artifact_path, dst_local_dir_path)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         path = checked(remote_file_path)
