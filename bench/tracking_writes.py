@@ -14,6 +14,8 @@ from tables import Table, interleave
 
 START = 1_700_000_000_000
 TERMINATED = 3
+#: Rounds that are not counted: a node that has just started still compiles its own code.
+WARM_UP = 15
 _numbers = itertools.count(1)
 
 
@@ -85,8 +87,10 @@ def texts(count: int) -> tuple[list[Param], list[RunTag]]:
 
 def writes(stores: Mapping[str, Any], rounds: int) -> Table:
     """Single calls by one thread."""
-    table = Table("Writes", "ms", list(stores), next(iter(stores)))
-    measure(table, {name: writing(store) for name, store in stores.items()}, rounds)
+    warm, table = (Table("Writes", "ms", list(stores), next(iter(stores))) for _ in range(2))
+    operations = {name: writing(store) for name, store in stores.items()}
+    measure(warm, operations, WARM_UP)
+    measure(table, operations, rounds)
     return table
 
 
