@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.entities import Feedback
 from mlflow.entities.trace_status import TraceStatus
@@ -348,6 +348,8 @@ def test_any_text_is_kept_and_found(store: Any, experiment: str, text: str) -> N
 
 
 @given(st.text(max_size=60), st.integers(0, 50), st.integers(0, 20))
+@example("00\r\x80", 0, 3)
+@example("0 \t\x1f\x80", 0, 4)
 def test_every_part_of_a_text_may_match_it(text: str, start: int, length: int) -> None:
     """The trigrams asked for a part of a text are among the text's, in any case of letters."""
     whole = "{" + text + '"}'

@@ -16,6 +16,7 @@ LENGTH = 3
 #: Trigrams of a pattern that are asked for: more narrow the candidates no further.
 MOST = 24
 _SPACE = re.compile(r"\s")
+_OTHER_SPACE = re.compile(r"[\t-\r\x1c-\x1f]")
 #: Stands for a space, which separates terms. JSON text never holds it as it is.
 _FILLER = "\x01"
 _CUT = f',{_FILLER}"'
@@ -68,6 +69,6 @@ def may_match(field: str, pattern: str) -> Query:
 
 
 def _folded(text: str) -> str:
-    if text.isascii():
+    if text.isascii() and not _OTHER_SPACE.search(text):
         return text.lower().replace(" ", _FILLER)
     return _SPACE.sub(_FILLER, text.casefold())
