@@ -120,13 +120,13 @@ def sample(parts: Sequence[Columns], most: int, steps: Bounds) -> Iterator[tuple
     """
     parts = sorted((part for part in parts if len(part.steps)), key=lambda part: part.steps[0])
     parts = [part for number, part in enumerate(parts) if not number or part != parts[number - 1]]
-    column = list(chain.from_iterable(part.steps for part in parts))
+    columns = parts[0] if len(parts) == 1 else [list(chain.from_iterable(each)) for each in zip(*parts, strict=True)]
+    if not columns:
+        return iter(())
+    column = columns[0]
     if all(map(lt, column, column[1:])):
         first, last = (0, len(column)) if steps is None else _places(column, steps)
-        timestamps = list(chain.from_iterable(part.timestamps for part in parts))
-        values = list(chain.from_iterable(part.values for part in parts))
-        columns: Sequence[list[Any]] = (column, timestamps, values)
-        return zip(*(_spread(one[first:last], most) for one in columns), strict=True)
+        return zip(*(_spread(each[first:last], most) for each in columns), strict=True)
     rows = ordered(parts, by_time=False)
     if steps is not None:
         rows = [row for row in rows if steps[0] <= row[0] <= steps[1]]
@@ -137,12 +137,12 @@ def _places(column: Sequence[int], steps: tuple[int, int]) -> tuple[int, int]:
     return bisect_left(column, steps[0]), bisect_right(column, steps[1])
 
 
-def _spread(column: list[Any], most: int) -> list[Any]:
+def _spread(column: Sequence[Any], most: int) -> Sequence[Any]:
     if len(column) <= most:
         return column
     size, larger = divmod(len(column), most)
     edge = larger * (size + 1)
-    return [*column[: edge : size + 1], *column[edge::size]][: most - 1] + column[-1:]
+    return [*[*column[: edge : size + 1], *column[edge::size]][: most - 1], column[-1]]
 
 
 def _behind(rows: list[Row], after: Row | None) -> list[Row]:
