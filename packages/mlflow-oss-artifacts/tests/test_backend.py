@@ -269,7 +269,8 @@ def test_a_damaged_small_file_that_a_listing_described_is_fetched_again(
 
     def damage(answer: Answer) -> Answer:
         left[0] -= 1
-        return Answer(answer.status, answer.headers, b"?" + answer.body[1:]) if left[0] >= 0 else answer
+        body = bytes([answer.body[0] ^ 1]) + answer.body[1:]
+        return Answer(answer.status, answer.headers, body) if left[0] >= 0 else answer
 
     with emulator.damaged_downloads(damage):
         get_artifact_repository("oss://artifacts/d").download_artifacts("x", str(tmp_path))

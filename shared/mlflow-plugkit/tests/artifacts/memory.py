@@ -51,6 +51,11 @@ class Truncated(Exception):
     """Raised by a hook of `chunk`: the answer ends here, without an error."""
 
 
+def damaged(content: bytes) -> bytes:
+    """The content with another first byte, whatever that was."""
+    return bytes([content[0] ^ 1]) + content[1:]
+
+
 ERRORS = ErrorTable(
     "Memory",
     [

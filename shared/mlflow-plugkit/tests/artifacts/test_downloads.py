@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from memory import Busy, Denied, MemoryRepository, Truncated, always, nth
+from memory import Busy, Denied, MemoryRepository, Truncated, always, damaged, nth
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugkit.artifacts.backend import Digest, StoredObject
@@ -55,7 +55,7 @@ def test_one_changed_byte_is_noticed_and_mended(
     left = [True]
 
     def flip(chunk: bytes) -> bytes:
-        return bytes([chunk[0] ^ 1]) + chunk[1:] if left and left.pop() else chunk
+        return damaged(chunk) if left and left.pop() else chunk
 
     repository.bucket.mangle = flip
     assert fetch(repository, path, tmp_path) == LARGE[:size]
@@ -64,7 +64,7 @@ def test_one_changed_byte_is_noticed_and_mended(
 @pytest.mark.parametrize("size", [1000, 300_000])
 def test_lasting_damage_is_an_error(repository: MemoryRepository, tmp_path: Path, size: int) -> None:
     path = stored(repository, LARGE[:size])
-    repository.bucket.mangle = lambda chunk: bytes([chunk[0] ^ 1]) + chunk[1:]
+    repository.bucket.mangle = damaged
     assert fails(repository, path, tmp_path) == "DATA_LOSS"
 
 

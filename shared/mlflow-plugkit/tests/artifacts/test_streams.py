@@ -17,6 +17,7 @@ from memory import (
     StreamingMemoryRepository,
     WholeMemoryRepository,
     always,
+    damaged,
     nth,
 )
 from mlflow.exceptions import MlflowException
@@ -241,7 +242,7 @@ def test_folders_in_the_name_of_a_stream_do_not_matter(repository: MemoryReposit
 def test_a_stream_that_arrives_damaged_does_not_stay(uri: str, kind: type[MemoryRepository]) -> None:
     repository = kind(uri)
     publish = repository.backend.publish
-    repository.backend.publish = lambda path, content, content_type: publish(path, b"?" + content[1:], content_type)
+    repository.backend.publish = lambda path, content, content_type: publish(path, damaged(content), content_type)
     with pytest.raises(MlflowException) as caught:
         repository.log_artifact_from_stream(Dribble(LARGE), "file.bin", "s")
     assert caught.value.error_code == "DATA_LOSS"

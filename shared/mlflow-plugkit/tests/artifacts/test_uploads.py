@@ -20,6 +20,7 @@ from memory import (
     NoSuchUpload,
     WholeMemoryRepository,
     always,
+    damaged,
     nth,
 )
 from mlflow.exceptions import MlflowException
@@ -192,7 +193,7 @@ def test_content_that_arrives_damaged_is_sent_again(repository: MemoryRepository
     publish, left = repository.backend.publish, [True]
 
     def damage(path: str, content: bytes, content_type: str | None) -> StoredObject:
-        return publish(path, b"?" + content[1:] if left and left.pop() else content, content_type)
+        return publish(path, damaged(content) if left and left.pop() else content, content_type)
 
     repository.backend.publish = damage
     repository.log_artifact(local(tmp_path, LARGE[:size]))
@@ -204,7 +205,7 @@ def test_content_that_always_arrives_damaged_does_not_stay(
     repository: MemoryRepository, tmp_path: Path, size: int
 ) -> None:
     publish = repository.backend.publish
-    repository.backend.publish = lambda path, content, kind: publish(path, b"?" + content[1:], kind)
+    repository.backend.publish = lambda path, content, kind: publish(path, damaged(content), kind)
     with pytest.raises(MlflowException) as caught:
         repository.log_artifact(local(tmp_path, LARGE[:size]))
     assert caught.value.error_code == "DATA_LOSS"
@@ -277,7 +278,7 @@ def test_a_backend_downloads_by_its_own_means(uri: str, tmp_path: Path) -> None:
     repository.backend.publish("large.bin", LARGE, None)
     repository.bucket.before = nth(1, "get", Busy())
     assert Path(repository.download_artifacts("large.bin", str(tmp_path))).read_bytes() == LARGE
-    repository.bucket.mangle = lambda chunk: b"?" + chunk[1:]
+    repository.bucket.mangle = damaged
     with pytest.raises(MlflowException):
         repository.download_artifacts("large.bin", str(tmp_path))
 
