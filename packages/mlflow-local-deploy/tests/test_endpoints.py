@@ -124,6 +124,11 @@ class TestMembers:
         assert client.get_endpoint("e")["deployments"] == ["first"]
         with pytest.raises(MlflowException, match="has no deployment 'second'"):
             client.get_deployment("second", endpoint="e")
+        client.create_endpoint("other", {"standby": 0})
+        with pytest.raises(MlflowException, match="has no deployment 'first'"):
+            client.delete_deployment("first", endpoint="other")
+        client.delete_deployment("first", endpoint="e")
+        assert client.list_deployments() == []
 
     def test_unknown_deployments_and_endpoints_are_refused(self, client: LocalDeploymentClient, talker: str) -> None:
         for call in (

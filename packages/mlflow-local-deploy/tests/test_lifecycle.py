@@ -50,6 +50,11 @@ def test_a_deployment_on_the_command_lines(folder: Path, talker: str, tmp_path: 
     assert not processes_of(folder), "what was stopped on purpose was started by looking at it"
     assert before["url"] in command(folder, "mlflow-local-deploy", "start", "churn")
     assert f"ready {before['url']}" in command(folder, "mlflow-local-deploy", "up")
+    made = command(
+        folder, "mlflow-local-deploy", "create-endpoint", "front", "-C", "traffic=churn=1", "-C", "standby=0"
+    )
+    assert f"front: ready {client.get_endpoint('front')['url']}\n" == made
+    assert client.get_endpoint("front")["traffic"] == {"churn": 1.0}
     assert "Deployment churn is deleted" in command(folder, "mlflow deployments", "delete", *target)
     assert "List of all deployments:\n[]" in command(folder, "mlflow deployments", "list", "-t", "local")
 

@@ -157,12 +157,29 @@ class TestOpenInferenceProtocol:
             ({"inputs": [VALUE]}, "what"),
             ({"inputs": [WHAT, VALUE], "outputs": [{"name": "nothing"}]}, "nothing"),
             ({"inputs": [tensor("what", "BYTES", ["raise"]), tensor("value", "FP64", [1.0])]}, "does not like"),
+            ({"inputs": [WHAT, VALUE], "parameters": [1]}, "parameters"),
+            ({"inputs": [WHAT, VALUE], "parameters": "x"}, "parameters"),
+            ({"inputs": [WHAT, VALUE], "outputs": "x"}, "outputs"),
+            ({"inputs": [WHAT, VALUE], "outputs": ["x"]}, "outputs"),
+            ({"inputs": [WHAT, VALUE], "outputs": [{"name": ["a"]}]}, "outputs"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": ["FP64"]}]}, "FP64"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": {}}]}, "datatype"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": "INT64", "data": [5.5, 1.0]}]}, "INT64"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": "INT64", "data": ["5", "1"]}]}, "INT64"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": "UINT8", "data": [-1, 1]}]}, "UINT8"),
+            ({"inputs": [WHAT, {**VALUE, "datatype": "BOOL", "data": ["false", "true"]}]}, "BOOL"),
+            ({"inputs": [WHAT, {**VALUE, "data": ["1.0", "2.0"]}]}, "FP64"),
         ],
     )
     def test_malformed_requests_are_told_what_is_wrong(self, shared: Shared, request_body: Any, word: str) -> None:
         answer = post(f"{shared[1]['url']}/v2/models/talker/infer", request_body)
         assert error_of(answer)[0] == 400
         assert word in answer.json()["error"]
+
+    @pytest.mark.parametrize("path", ["/v2/models/talker/infer", "/explain", "/invocations/stream"])
+    def test_what_is_nested_too_deeply_is_refused(self, shared: Shared, path: str) -> None:
+        answer = requests.post(f"{shared[1]['url']}{path}", data="[" * 5_000, headers=with_key(), timeout=30)
+        assert error_of(answer)[0] == 400
 
     def test_other_names_paths_and_methods_are_refused(self, shared: Shared) -> None:
         url = shared[1]["url"]

@@ -153,6 +153,80 @@ def test_everything_that_was_killed_at_once_starts_again_at_the_same_address(
         stranger.wait()
 
 
+def test_the_address_stays_when_a_client_finds_no_supervisor(client: LocalDeploymentClient, talker: str) -> None:
+    """The workers hold the socket: a client that looks before they have noticed leaves the succession to them."""
+    about = client.create_deployment("d", talker, config=QUICK)
+    (worker,) = about["workers"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        os.kill(about["supervisor_pid"], signal.SIGKILL)
+        until(lambda: not _runs(about["supervisor_pid"]), "the supervisor lives")
+        assert client.get_deployment("d")["url"] == about["url"]
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert client.predict("d", ask("", 1.0)).get_predictions().iloc[0, 0] == 1.0
+    after = until(lambda: _supervised(client, about["supervisor_pid"]), "nobody supervises")
+    assert (after["url"], after["workers"]) == (about["url"], [worker])
+
+
+def test_kills_under_the_eyes_of_clients_leave_a_deployment_that_answers(
+    client: LocalDeploymentClient, talker: str
+) -> None:
+    """Supervisor and worker are killed again and again while two threads keep looking for a supervisor to start."""
+    about = client.create_deployment("d", talker, config=QUICK)
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            client.get_deployment("d")
+
+    lookers = [threading.Thread(target=look) for _ in range(2)]
+    for thread in lookers:
+        thread.start()
+    try:
+        for number in range(6):
+            now = until(lambda: _with_supervisor(client), "nobody supervises")
+            if number % 3 == 2:
+                for pid in now["workers"]:
+                    kill(pid)
+            kill(now["supervisor_pid"])
+            time.sleep(0.3 * (number % 2))
+    finally:
+        end.set()
+        for thread in lookers:
+            thread.join()
+    until(lambda: client.get_deployment("d")["status"] == "ready", "it does not come back")
+    assert client.get_deployment("d")["url"] == about["url"]
+    assert client.predict("d", ask("", 1.0)).get_predictions().iloc[0, 0] == 1.0
+
+
+def _with_supervisor(client: LocalDeploymentClient) -> dict[str, Any] | None:
+    about = client.get_deployment("d")
+    return about if about["supervisor_pid"] and _runs(about["supervisor_pid"]) else None
+
+
+def _runs(pid: int) -> bool:
+    return psutil.pid_exists(pid) and not _is_zombie(pid)
+
+
+def test_workers_that_stand_still_are_ended_before_their_address_is_taken(
+    client: LocalDeploymentClient, talker: str
+) -> None:
+    """They cannot take over from a supervisor that is gone: a client does, and they end since they hold the socket."""
+    about = client.create_deployment("d", talker, config={**QUICK, "drain_seconds": 1})
+    os.kill(about["workers"][0], signal.SIGSTOP)
+    os.kill(about["supervisor_pid"], signal.SIGKILL)
+    time.sleep(5.5)  # longer than a worker may be silent and still count as one that takes over
+    after = until(lambda: _with_others(client, about["workers"]), "the worker that stands still was not replaced")
+    assert after["url"] == about["url"]
+    assert client.predict("d", ask("", 1.0)).get_predictions().iloc[0, 0] == 1.0
+
+
+def _with_others(client: LocalDeploymentClient, old: list[int]) -> dict[str, Any] | None:
+    about = client.get_deployment("d")
+    return about if about["status"] == "ready" and about["workers"] and not set(old) & set(about["workers"]) else None
+
+
 def _kill_all(folder: Path) -> list[psutil.Process]:
     """They start each other again: the workers are killed first, and whoever was faster next time."""
     found = processes_of(folder)

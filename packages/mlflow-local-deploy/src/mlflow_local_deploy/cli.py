@@ -54,6 +54,23 @@ def status(target: str, as_json: bool) -> None:
         click.echo(f"{about['name']}: {about['status']} {about['url']} ({workers}, {about['restarts']} restarts)")
 
 
+@main.command("create-endpoint")
+@_NAME
+@click.option("--config", "-C", "pairs", multiple=True, metavar="KEY=VALUE", help="As for `mlflow deployments`.")
+@_TARGET
+def create_endpoint(name: str, pairs: tuple[str, ...], target: str) -> None:
+    """Put an endpoint in front of deployments, as `mlflow deployments create-endpoint` cannot up to MLflow 3.17."""
+    from mlflow_local_deploy.deployment import LocalDeploymentClient
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise click.UsageError(f"-C takes key=value, not {pair!r}.")
+    with _errors():
+        config = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+        about = LocalDeploymentClient(target).create_endpoint(name, config)
+    click.echo(f"{name}: {about['status']} {about['url']}")
+
+
 @main.command()
 @_NAME
 @click.argument("workers", type=int)

@@ -155,11 +155,24 @@ def _converted(name: str, value: Any) -> Any:
     except ValidationError as exc:
         reason = exc.errors(include_url=False, include_input=False)[0]["msg"]
         raise mlflow_error(f"The configuration's {name!r} is {value!r}: {reason}.") from None
+    if name == "env":
+        _check_variables(found)
     numbers = list(found.values()) if name in ("traffic", "shadow") else [found]
     for number in numbers:
-        if isinstance(number, (int, float)) and not about.low <= number <= about.high:
+        bad = isinstance(number, float) and not math.isfinite(number)
+        if isinstance(number, (int, float)) and (bad or not about.low <= number <= about.high):
             raise mlflow_error(f"The configuration's {name!r} is {value!r}, not in {about.low:g} to {about.high:g}.")
     return found
+
+
+def _check_variables(variables: Variables) -> None:
+    """Refuse what the system refuses, before a worker is to be started with it."""
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise mlflow_error(
+                f"The configuration's 'env' has a variable {name!r} that no process can have: a name holds no '=', "
+                "and neither name nor value a NUL."
+            )
 
 
 def _key_of(value: Any) -> Any:
@@ -180,5 +193,9 @@ def _mapping(name: str, value: Any) -> Any:
             raise mlflow_error(f"The configuration's {name!r} is no JSON: {exc}.") from None
     if name == "traffic" and "=" not in value:
         return {"": value}  # the weight of the deployment that is being created
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    parts = [part for part in value.split(",") if part.strip()]
+    if name == "model_config" or not all("=" in part for part in parts):
+        form = "JSON" if name == "model_config" else "A=1,B=2 or JSON"
+        raise mlflow_error(f"The configuration's {name!r} is {value!r}: write it as {form}.")
+    pairs = [part.partition("=") for part in parts]
     return {left.strip(): right.strip() for left, _, right in pairs}

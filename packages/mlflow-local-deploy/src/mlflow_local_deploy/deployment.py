@@ -130,6 +130,8 @@ class LocalDeploymentClient(BaseDeploymentClient):
     def delete_deployment(self, name: str, config: Any = None, endpoint: str | None = None) -> None:
         """End and remove a deployment, letting it answer what it has begun. Endpoints forget it first."""
         place = self._home.place("deployment", name)
+        if place.spec() is not None:
+            self._in_endpoint(name, endpoint)
         self._endpoints.detach(name)
         if self._home.root.exists():
             with self._home.lock("deployment", name):
@@ -284,7 +286,7 @@ Target URI: local, or local:/path/of/the/state/folder (MLFLOW_LOCAL_DEPLOY_FOLDE
 
     mlflow deployments create -t local -m models:/churn/3 --name churn -C workers=2
     mlflow deployments update -t local -m models:/churn/4 --name churn
-    mlflow deployments create-endpoint -t local --endpoint e -C traffic=churn=90,churn-next=10
+    mlflow-local-deploy create-endpoint e -C traffic=churn=90,churn-next=10
 
 MLFLOW_LOCAL_DEPLOY_API_KEY_FILE, or MLFLOW_LOCAL_DEPLOY_API_KEY, gives the API key that callers must show.
 mlflow-local-deploy scales, stops, starts and shows logs. Configuration (-C key=value):

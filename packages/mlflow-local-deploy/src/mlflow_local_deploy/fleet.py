@@ -93,9 +93,9 @@ class Fleet:
                 pass_fds=[listen_fd],
                 start_new_session=True,
             )
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: a variable's name or value that no process can have
             slot.page.state = State.FAILED
-            slot.page.error = f"{command[0]}: {exc.strerror}".encode()[:3999]
+            slot.page.error = f"{command[0]}: {getattr(exc, 'strerror', None) or exc}".encode()[:3999]
         finally:
             os.close(log)
         return identity

@@ -22,7 +22,7 @@ def keep_in_bounds(folder: Path, living: set[str]) -> None:
             continue
         if about.st_size > MAX_BYTES:
             # Writers append: copied and emptied in place, the file goes on without them knowing.
-            shutil.copyfile(file, file.with_suffix(".log.1"))
+            shutil.copy(file, file.with_suffix(".log.1"))  # with its mode: for this user alone
             os.truncate(file, 0)
         if file.stem != "supervisor" and file.stem not in living:
             gone.append((about.st_mtime, file))

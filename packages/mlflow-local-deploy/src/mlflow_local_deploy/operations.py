@@ -20,7 +20,7 @@ from mlflow_local_deploy.config import Config
 from mlflow_local_deploy.errors import DEPLOYMENT_ERRORS
 from mlflow_local_deploy.place import Place, Spec, Status, locked, try_lock
 from mlflow_local_deploy.plan import GRACE_SECONDS
-from mlflow_local_deploy.slots import Slot, State, read_page, slot_files
+from mlflow_local_deploy.slots import Command, Page, Slot, State, read_page, slot_files
 from mlflow_local_deploy.succession import environment, launch, write_launcher
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit.uri import redact_text
@@ -28,6 +28,8 @@ from mlflow_plugkit.uri import redact_text
 LOOK_SECONDS = 0.05
 #: What a client waits longer than the deployment itself may take.
 MARGIN_SECONDS = 30.0
+#: A worker that is silent for so long may be stopped, and start no supervisor.
+STILL_SECONDS = 5.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -173,7 +175,10 @@ def _is_final(status: Status) -> bool:
 
 
 def ensure_supervisor(place: Place) -> bool:
-    """Start a supervisor where there is none; returns whether one had to be started."""
+    """Start a supervisor where there is none; returns whether there was none.
+
+    Where workers live that can do so, they are left to: they have the listening socket, which a client has not.
+    """
     try:
         lock = try_lock(place.supervisor_lock)
     except FileNotFoundError:
@@ -182,6 +187,8 @@ def ensure_supervisor(place: Place) -> bool:
         return False
     with DEPLOYMENT_ERRORS.applied(f"start the supervisor of {place.name!r}"):
         try:
+            if _has_successor(place):
+                return True
             write_launcher(place)
             status = place.status()
             if status:  # what an earlier supervisor wrote is no longer so
@@ -236,16 +243,31 @@ def remove(place: Place) -> None:
         raise mlflow_error(text, "TEMPORARILY_UNAVAILABLE")
 
 
-def _living(place: Place) -> bool:
+def _has_successor(place: Place) -> bool:
+    """Whether a worker lives that waits for the supervisor's lock: not one that ends, and none that stands still."""
+    spec, now = place.spec(), time.monotonic()
+    limit = spec.start_seconds if spec else 0.0
+    for page in _living(place):
+        if page.command == Command.DRAIN or page.state in (State.DRAINING, State.FAILED):
+            continue
+        loads = page.state in (State.STARTING, State.LOADING)
+        if now - page.created < limit if loads else now - page.heartbeat < STILL_SECONDS:
+            return True
+    return False
+
+
+def _living(place: Place) -> list[Page]:
+    """The pages of the workers that live."""
+    found = []
     for file in slot_files(place.workers):
         with suppress(FileNotFoundError):
             slot = Slot(file)
             try:
                 if slot.is_occupied():
-                    return True
+                    found.append(slot.page)
             finally:
                 slot.close()
-    return False
+    return found
 
 
 def stop(place: Place, spec: Spec) -> None:

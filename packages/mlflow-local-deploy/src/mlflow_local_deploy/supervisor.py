@@ -26,6 +26,8 @@ from mlflow_local_deploy.slots import Command, State
 ROUND_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 5.0
 BACKLOG = 2048
+#: How long a new supervisor waits for the address that callers know, which a worker that ends may still hold.
+ADDRESS_SECONDS = 10.0
 #: A worker that was killed before it was ready may be the work of a passing lack of memory: it is tried again.
 ATTEMPTS = 3
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -49,6 +51,7 @@ class Supervisor:
         self._attempts: dict[str, int] = {}
         self._crashes = 0
         self._not_before = self._bind_after = self._tidied = 0.0
+        self._patient_until = time.monotonic() + ADDRESS_SECONDS
         self._reasons: dict[str, str] = {}
         self._stopping = False
 
@@ -74,7 +77,8 @@ class Supervisor:
         for worker in gone:
             self._mourn(worker)
         effective = self._effective()
-        if effective and self._listener is None:
+        # Workers that an earlier supervisor started listen on a socket that this one lacks: they end first.
+        if effective and self._listener is None and not seen:
             self._bind(effective)
         wanted = _wanted_of(effective) if effective and self._listener else None
         replaced = self._active if effective and self._active and self._active.revision != effective.revision else None
@@ -117,6 +121,9 @@ class Supervisor:
         try:
             self._listener = _bound(spec.host, remembered)
         except OSError as exc:
+            if remembered and not spec.port and time.monotonic() < self._patient_until:
+                self._bind_after = time.monotonic() + ROUND_SECONDS
+                return
             if remembered and not spec.port:
                 _log.warning("port %d has a new owner, another one is chosen: %s", remembered, exc)
                 self._status = _changed(self._status, port=0)

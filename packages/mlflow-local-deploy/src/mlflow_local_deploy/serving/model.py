@@ -114,9 +114,12 @@ class ModelApp:
             raise MlflowException.invalid_parameter_value("Send the input with POST.")
         body = await read_body(receive)
         metadata = self._model.metadata
-        parsed = await asyncio.to_thread(
-            scoring_server._parse_json_data, body.decode("utf-8", "replace"), metadata, metadata.get_input_schema()
-        )
+        try:
+            parsed = await asyncio.to_thread(
+                scoring_server._parse_json_data, body.decode("utf-8", "replace"), metadata, metadata.get_input_schema()
+            )
+        except RecursionError:
+            raise MlflowException.invalid_parameter_value("The body is nested too deeply.") from None
         return parsed.data, parsed.params
 
     @property

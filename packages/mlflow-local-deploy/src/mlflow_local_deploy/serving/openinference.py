@@ -92,7 +92,7 @@ class OpenInference:
         request = _request(body)
         tensors = {str(t.get("name", "")): _array(t) for t in request["inputs"]}
         data = self._model_input(tensors)
-        params = {k: v for k, v in (request.get("parameters") or {}).items() if self._takes(k)}
+        params = {k: v for k, v in request["parameters"].items() if self._takes(k)}
         try:
             predictions = self._model.predict(data, params=params or None)
         except MlflowException as exc:
@@ -100,7 +100,7 @@ class OpenInference:
         except Exception as exc:  # the model is somebody else's code: what it raises is about its input
             raise InferenceError(f"The model raised {type(exc).__name__}: {exc}", 400, "BAD_REQUEST") from exc
         outputs = [_tensor(name, array) for name, array in _named(predictions, self._outputs)]
-        wanted = [o.get("name") for o in request.get("outputs") or []]
+        wanted = [o["name"] for o in request["outputs"]]
         if unknown := set(wanted) - {o["name"] for o in outputs}:
             raise InferenceError(f"The model has no output {sorted(unknown)}; it has {[o['name'] for o in outputs]}.")
         answer = {
@@ -134,26 +134,51 @@ class OpenInference:
 def _request(body: bytes) -> dict[str, Any]:
     try:
         request = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InferenceError(f"The body is no JSON: {exc}.") from exc
     inputs = request.get("inputs") if isinstance(request, dict) else None
     if not isinstance(inputs, list) or not inputs or not all(isinstance(t, dict) for t in inputs):
         raise InferenceError("The body needs 'inputs', a list of tensors with name, shape, datatype and data.")
-    return dict(request)
+    parameters, outputs = request.get("parameters") or {}, request.get("outputs") or []
+    if not isinstance(parameters, dict):
+        raise InferenceError("The body's 'parameters' are no object.")
+    if not isinstance(outputs, list) or not all(
+        isinstance(o, dict) and isinstance(o.get("name"), str) for o in outputs
+    ):
+        raise InferenceError("The body's 'outputs' are no list of objects, each with the name of an output.")
+    return {**request, "parameters": parameters, "outputs": outputs}
 
 
 def _array(tensor: dict[str, Any]) -> np.ndarray[Any, Any]:
     name, shape, datatype = tensor.get("name"), tensor.get("shape"), tensor.get("datatype")
     if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise InferenceError(f"The tensor {name!r} has the shape {shape!r}, which is no list of whole numbers.")
-    if datatype not in TYPES:
+    if not isinstance(datatype, str) or datatype not in TYPES:
         raise InferenceError(f"The tensor {name!r} has the datatype {datatype!r}; known are {', '.join(TYPES)}.")
     if not isinstance(tensor.get("data"), list):
         raise InferenceError(f"The tensor {name!r} has no list as its data (binary data is not supported).")
     try:
-        return np.array(_flat(tensor["data"]), dtype=TYPES[datatype]).reshape(shape)
+        return np.array(_exactly(_flat(tensor["data"]), datatype), dtype=TYPES[datatype]).reshape(shape)
     except (ValueError, TypeError, OverflowError) as exc:
         raise InferenceError(f"The tensor {name!r} is no {datatype} of the shape {shape}: {exc}.") from exc
+
+
+def _exactly(data: list[Any], datatype: str) -> list[Any]:
+    """The values, which must be of the type: numpy would cut fractions off, and take any text for true."""
+    types = set(map(type, data))
+    if datatype == "BYTES":
+        return data
+    if datatype.startswith("FP"):
+        fits = types <= {int, float, type(None)}  # null is NaN, as in the answers
+    elif datatype == "BOOL":
+        fits = types <= {bool, int} and all(value in (0, 1) for value in data)
+    else:
+        fits = types <= {int} or (types <= {int, float} and all(float(value).is_integer() for value in data))
+        limits = np.iinfo(TYPES[datatype])
+        fits = fits and (not data or (limits.min <= min(data) and max(data) <= limits.max))
+    if not fits:
+        raise TypeError("a value is of another type, or too large")
+    return data
 
 
 def _flat(data: list[Any]) -> list[Any]:
