@@ -55,6 +55,15 @@ def read(labels: Any, predictions: Any, features: Any = None, kind: str = "class
     return read_outcome(None, kind, dataset, None, config(**given))
 
 
+def read_model(labels: Any, output: Any, predictions: str | None = None, **given: Any) -> Outcome:
+    """An outcome as it is read from a model with this output."""
+    dataset = SimpleNamespace(
+        features_data=pd.DataFrame({"x": range(len(labels))}), labels_data=np.asarray(labels), predictions_data=None
+    )
+    model = SimpleNamespace(predict=lambda _: output)
+    return read_outcome(model, "classifier", dataset, predictions, config(**given))
+
+
 def planted(seed: int, n: int, kind: str, *, with_slice: bool = True) -> tuple[Outcome, Any]:
     """Ten columns, and errors that are more frequent (or larger) in one slice of one or two conditions.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -62,6 +63,11 @@ def test_plain_functions_need_no_mlflow_run(frame: pd.DataFrame) -> None:
         checks.expected_calibration_error(frame["target"], frame["score"] + 1)
 
 
+class _Raising(mlflow.pyfunc.PythonModel):
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        raise ValueError("not this")
+
+
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, list(arguments))
     return result.exit_code, result.output
@@ -73,6 +79,10 @@ def test_the_command_ends_with_what_the_gates_say(store: str, frame: pd.DataFram
     config = tmp_path / "gates.json"
     config.write_text(json.dumps({"gates": ["accuracy > 0.5"], "resamples": 500}))
     common = ("evaluate", "--data", str(data), "--targets", "target", "--predictions", "guess", "--config", str(config))
+    nested = tmp_path / "nested.json"
+    nested.write_text(json.dumps({"validation": {"gates": "accuracy > 0.5", "resamples": 500}}))
+    code, output = run(*common[:-1], str(nested), "--gate", "recall > 0.1")
+    assert (code, "All gates hold." in output) == (0, True), output
     code, output = run(*common, "--reference", str(data), "--gate", "psi.max < 0.2")
     assert (code, "All gates hold." in output) == (0, True)
     first = output.split()[1]
@@ -94,5 +104,11 @@ def test_the_command_tells_an_error_from_a_broken_gate(store: str, frame: pd.Dat
     assert (code, "Did you mean 'recall'?" in output) == (2, True)
     with mlflow.start_run() as other:
         pass
+    (tmp_path / "empty.csv").write_text("x,target\n")
+    code, output = run("evaluate", "--data", str(tmp_path / "empty.csv"), *common[3:], "--predictions", "x")
+    assert (code, "The data has no rows." in output) == (2, True)
+    mlflow.pyfunc.save_model(tmp_path / "model", python_model=_Raising())
+    code, output = run(*common, "--model", str(tmp_path / "model"))
+    assert (code, "It could not be evaluated: ValueError: not this" in output) == (2, True)
     code, output = run("check", other.info.run_id)
     assert (code, "holds no validation/gates.json" in output) == (2, True)

@@ -167,3 +167,69 @@ def test_groups_of_a_single_row_leave_a_regressors_gap_without_an_upper_end() ->
     gaps = checks.group_gaps(truth, guess, list("aaaabbbbc"), kind="regressor").set_index("figure")
     assert gaps.loc["gap.mae", "value"] == pytest.approx(4.5)
     assert np.isinf(gaps.loc["gap.mae", "upper"])
+
+
+PROBABILITY = np.array([0.9, 0.2, 0.7, 0.4, 0.1])
+LABELS = [1, 0, 1, 1, 0]
+WIDE = np.column_stack([1 - PROBABILITY, PROBABILITY])
+
+
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        (WIDE, {}),
+        (WIDE, {"pos_label": 1}),
+        (WIDE, {"label_list": [0, 1]}),
+        (WIDE[:, ::-1], {"label_list": [1, 0], "pos_label": 1}),
+        (pd.DataFrame(WIDE), {}),
+        (pd.DataFrame(WIDE, columns=[0, 1]), {"label_list": [1, 0], "pos_label": 1}),
+        (pd.DataFrame(WIDE[:, ::-1], columns=["1", "0"]), {}),
+        (pd.DataFrame(WIDE[:, ::-1], columns=[1, 0]), {}),
+        (pd.DataFrame(WIDE, columns=["no", "yes"]), {}),
+        ([{"0": 1 - p, "1": p} for p in PROBABILITY], {}),
+    ],
+)
+def test_columns_of_probabilities_belong_to_the_right_classes(output: Any, given: dict[str, Any]) -> None:
+    outcome = cases.read_model(LABELS, output, **given)
+    assert outcome.classes == (0, 1)
+    assert outcome.scores == pytest.approx(PROBABILITY)
+
+
+def test_the_positive_class_does_not_change_whose_probabilities_a_column_holds() -> None:
+    """Unnamed columns stay in the order of the labels, whichever is the positive one."""
+    outcome = cases.read_model(LABELS, WIDE, pos_label=0)
+    assert outcome.classes == (1, 0)
+    assert outcome.scores == pytest.approx(1 - PROBABILITY)
+    frame = pd.DataFrame({"s0": 1 - PROBABILITY, "s1": PROBABILITY})
+    guess = (PROBABILITY >= 0.5).astype(int)
+    assert cases.read(LABELS, guess, frame, scores=["s0", "s1"], pos_label=0).scores == pytest.approx(1 - PROBABILITY)
+
+
+def test_several_classes_have_the_order_of_the_label_list() -> None:
+    names, labels = ["low", "medium", "high"], ["low", "medium", "high", "high"]
+    wide = np.array([[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.1, 0.2, 0.7], [0.2, 0.2, 0.6]])
+    found = figures(cases.read_model(labels, wide, label_list=names))
+    assert (found["accuracy"].value, found["roc_auc"].value) == (1.0, 1.0)
+    with pytest.raises(MlflowException, match="'low' stands twice"):
+        cases.read_model(labels, wide, label_list=[*names, "low"])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pd.DataFrame({"probability": PROBABILITY, "prediction": [1, 0, 1, 0, 0]}),
+        pd.DataFrame({"probability": PROBABILITY, "prediction": list("xyxyy")}),
+        [{"probability": p, "prediction": int(p > 0.5)} for p in PROBABILITY],
+    ],
+)
+def test_columns_that_are_no_probabilities_are_not_taken_for_them(output: Any) -> None:
+    with pytest.raises(MlflowException, match="predictions="):
+        cases.read_model(LABELS, output)
+
+
+def test_a_column_of_the_output_is_named() -> None:
+    output = pd.DataFrame({"probability": PROBABILITY, "prediction": [1, 0, 1, 0, 0]})
+    assert cases.read_model(LABELS, output, "prediction").guess.tolist() == [1, 0, 1, 0, 0]
+    assert cases.read_model(LABELS, output, "probability").scores == pytest.approx(PROBABILITY)
+    with pytest.raises(MlflowException, match="cannot be read as rows"):
+        cases.read_model(LABELS, {"prediction": 1})

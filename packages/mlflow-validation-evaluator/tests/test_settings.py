@@ -43,7 +43,7 @@ def refusal(given: dict[str, Any]) -> str:
         ({"gates": ["robustness.noise.drop < 0.2"]}, "needs the key 'robustness'"),
         ({"slices": False, "gates": ["worst_slice.recall > 0.2"]}, "needs the key 'slices'"),
         ({"gates": ["recall > 0.2 @ 99.9 %"]}, "'resamples' of at least 20001"),
-        ({"gates": "recall > 0.2"}, "'gates' is wrong"),
+        ({"gates": 0.2}, "'gates' is wrong: Input should be a list"),
     ],
 )
 def test_what_is_wrong_is_named(given: dict[str, Any], words: str) -> None:

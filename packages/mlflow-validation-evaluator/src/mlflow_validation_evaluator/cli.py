@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,14 +47,17 @@ def evaluate(
         with mlflow.start_run(run_id=run_id) as run:
             click.echo(f"run {run.info.run_id}")
             mlflow.models.evaluate(
-                model_uri, read_reference(data), targets=targets, predictions=predictions, model_type=model_type,
-                evaluators="validation", evaluator_config=given, **about,
+                model_uri, read_reference(data, "data"), targets=targets, predictions=predictions,
+                model_type=model_type, evaluators="validation", evaluator_config=given, **about,
             )  # fmt: skip
     except GatesBrokenError as exc:
         click.echo(exc.message, err=True)
         sys.exit(1)
     except MlflowException as exc:
         _fail(exc.message)
+    except Exception as exc:  # noqa: BLE001 # the model's own code may raise anything, and that breaks no gate
+        traceback.print_exc()
+        _fail(f"It could not be evaluated: {type(exc).__name__}: {exc}")
     click.echo("All gates hold.")
 
 
@@ -83,11 +87,17 @@ def _configuration(config: str | None, reference: str | None, gates: tuple[str, 
         _fail(f"The file {config!r} is no JSON: {exc}.")
     if not isinstance(given, dict):
         _fail(f"The file {config!r} holds no JSON object.")
+    from mlflow_validation_evaluator.settings import NAME
+
+    nested = given.get(NAME)
+    if set(given) == {NAME} and isinstance(nested, dict):
+        given = nested
     if reference:
         drift = given.get("drift")
         given["drift"] = {**(drift if isinstance(drift, dict) else {}), "reference": reference}
     if gates:
-        given["gates"] = [*given.get("gates", []), *gates]
+        those = given.get("gates", [])
+        given["gates"] = [*([those] if isinstance(those, str) else those), *gates]
     return given
 
 

@@ -55,8 +55,8 @@ def drift(outcome: Outcome, config: Config, targets: str | None = None) -> Secti
     return section
 
 
-def read_reference(given: Any) -> pd.DataFrame:
-    """The reference data set.
+def read_reference(given: Any, what: str = "reference") -> pd.DataFrame:
+    """The reference data set, or the other one, which `what` calls by its name.
 
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` if it is neither a DataFrame nor a readable Parquet or CSV file,
@@ -69,11 +69,11 @@ def read_reference(given: Any) -> pd.DataFrame:
         try:
             frame = read(path)
         except (OSError, ValueError) as exc:
-            raise mlflow_error(f"The reference {given!r} cannot be read as a Parquet or CSV file: {exc}.") from exc
+            raise mlflow_error(f"The {what} {given!r} cannot be read as a Parquet or CSV file: {exc}.") from exc
     if not isinstance(frame, pd.DataFrame):
-        raise mlflow_error(f"The reference is a {type(frame).__name__}; give a pandas DataFrame or the path of a file.")
+        raise mlflow_error(f"The {what} is a {type(frame).__name__}; give a pandas DataFrame or the path of a file.")
     if frame.empty:
-        raise mlflow_error("The reference has no rows.")
+        raise mlflow_error(f"The {what} has no rows.")
     return frame
 
 

@@ -13,6 +13,7 @@ from mlflow_validation_evaluator.outcome import Outcome, Predictions
 from mlflow_validation_evaluator.settings import Config, nearest
 
 MOST_CLASSES = 500
+_WHICH = "Name the one that holds the predictions: `predictions=`."
 
 
 def read_outcome(model: Any, model_type: str, dataset: Any, predictions: str | None, config: Config) -> Outcome:
@@ -101,17 +102,23 @@ def _taken(model: Any, raw: Any, features: Any, config: Config) -> tuple[Any, ..
 
 def _unpacked(output: Any, name: str | None, rows: int) -> tuple[Any, Any]:
     """Labels, and (probabilities, their classes or None) where the output has a column for each class."""
-    if isinstance(output, dict):
-        output = pd.DataFrame(output)
+    if isinstance(output, dict) or (isinstance(output, list) and output and isinstance(output[0], dict)):
+        try:
+            output = pd.DataFrame(output)
+        except ValueError as exc:
+            raise mlflow_error(f"The model's output cannot be read as rows: {exc}.") from exc
     classes = None
     if isinstance(output, pd.DataFrame):
         if name is not None and name in output.columns:
             output = output[name]
-        elif output.shape[1] > 1:
+        elif output.shape[1] > 1 and not isinstance(output.columns, pd.RangeIndex):
             classes = tuple(output.columns)
     array = output if isinstance(output, pd.Series) else np.asarray(output)
     if getattr(array, "ndim", 1) == 2 and array.shape[1] > 1:
-        return None, (np.asarray(array, float), classes)
+        try:
+            return None, (np.asarray(array, float), classes)
+        except (TypeError, ValueError):
+            raise mlflow_error(f"The model's output has several columns, not all of them numbers. {_WHICH}") from None
     labels = _series(array if isinstance(array, pd.Series) else array.reshape(-1), "predictions")
     if len(labels) != rows:
         raise mlflow_error(f"The model gave {len(labels)} predictions for {rows} rows.")
@@ -150,9 +157,9 @@ def _classification(
         raw, array = None, raw.to_numpy(dtype=float)
     if raw is not None:
         _refuse_missing(raw, "predictions")
-    classes = _classes(labels, raw, order, config)
+    classes, columns = _classes(labels, raw, order, config)
     truth = _codes(labels, classes, "label")
-    scores = None if array is None else _checked_scores(array, order, classes)
+    scores = None if array is None else _checked_scores(array, order, classes, columns)
     guess = _codes(raw, classes, "prediction") if raw is not None else _by_threshold(scores, classes, config)
     binary = len(classes) == 2
     if raw is not None and not np.intersect1d(truth, guess).size and not _share_kind(labels, raw):
@@ -164,7 +171,7 @@ def _classification(
         array, order = some if some is not None else (None, None)
         if array is None and raw is None:
             array = found.to_numpy(dtype=float)  # as above: the model gives probabilities as its predictions
-        probabilities = None if array is None else _checked_scores(array, order, classes)
+        probabilities = None if array is None else _checked_scores(array, order, classes, columns)
         if raw is None:
             return Predictions(_by_threshold(probabilities, classes, config), probabilities)
         return Predictions(_codes(found, classes, "prediction"), probabilities)
@@ -183,8 +190,11 @@ def _are_probabilities(raw: Any, labels: Any) -> bool:
     return inside and bool(np.any((values > 0) & (values < 1))) and labels.nunique() <= 2
 
 
-def _classes(labels: Any, raw: Any, order: Any, config: Config) -> list[Any]:
-    """All classes in sorted order; of two, the positive one last."""
+def _classes(labels: Any, raw: Any, order: Any, config: Config) -> tuple[list[Any], list[Any]]:
+    """All classes, of two the positive one last; and their order in columns of probabilities that have no names.
+
+    That order is the one of `label_list`, or else the sorted one, as in scikit-learn's `classes_`.
+    """
     values = list(pd.unique(labels)) + ([] if raw is None else list(pd.unique(raw)))
     values += [] if order is None or not _share_values(order, values) else list(order)
     given = list(config.label_list or ())
@@ -193,21 +203,26 @@ def _classes(labels: Any, raw: Any, order: Any, config: Config) -> list[Any]:
         foreign = [v for v in distinct if v not in given]
         if foreign:
             raise mlflow_error(f"The data hold the class {foreign[0]!r}, which 'label_list' does not have: {given}.")
+        twice = next((v for number, v in enumerate(given) if v in given[:number]), None)
+        if twice is not None:
+            raise mlflow_error(f"The class {twice!r} stands twice in 'label_list'.")
         distinct = given
     if len(distinct) > MOST_CLASSES:
         raise mlflow_error(
             f"The labels have {len(distinct)} distinct values, more than {MOST_CLASSES} classes. "
             "If they are quantities, the model_type is 'regressor'."
         )
-    distinct = _sorted(distinct)
+    distinct = given or _sorted(distinct)
+    columns = distinct
     if len(distinct) == 1:
         distinct = _with_other(distinct[0], config)
+        columns = _sorted(distinct)
     if config.pos_label is not None:
         if config.pos_label not in distinct:
             raise mlflow_error(f"'pos_label' is {config.pos_label!r}, which is none of the classes {distinct[:20]}.")
         if len(distinct) == 2:
-            distinct.sort(key=lambda v: v == config.pos_label)
-    return distinct
+            distinct = sorted(distinct, key=lambda v: v == config.pos_label)
+    return distinct, columns
 
 
 def _with_other(only: Any, config: Config) -> list[Any]:
@@ -237,7 +252,7 @@ def _codes(values: Any, classes: list[Any], what: str) -> Any:
     return mapped[codes]
 
 
-def _checked_scores(array: Any, order: Any, classes: list[Any]) -> Any:
+def _checked_scores(array: Any, order: Any, classes: list[Any], columns: list[Any]) -> Any:
     array = np.asarray(array, float)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -249,7 +264,11 @@ def _checked_scores(array: Any, order: Any, classes: list[Any]) -> Any:
                 f"There are {len(classes)} classes: name a column of probabilities for each in 'scores'."
             )
         return array
-    known = [_plain(c) for c in order] if order is not None and _share_values(order, classes) else list(classes)
+    known = columns if order is None else _classes_named(order, classes)
+    if known is None:
+        if not np.allclose(array.sum(axis=1), 1.0, atol=1e-3):
+            raise mlflow_error(f"The model's output has the columns {list(order)[:20]}, which are no classes. {_WHICH}")
+        known = columns
     if len(known) != array.shape[1]:
         raise mlflow_error(
             f"There are {array.shape[1]} columns of probabilities and {len(known)} classes {known[:20]}: "
@@ -260,6 +279,14 @@ def _checked_scores(array: Any, order: Any, classes: list[Any]) -> Any:
         if name in classes:
             wide[:, classes.index(name)] = array[:, column]
     return wide[:, 1].copy() if len(classes) == 2 else wide
+
+
+def _classes_named(names: Any, classes: list[Any]) -> list[Any] | None:
+    """The classes that columns are named after, be it as text; None where they have other names."""
+    if _share_values(names, classes):
+        return [_plain(name) for name in names]
+    by_text = {str(value): value for value in classes}
+    return [by_text[str(name)] for name in names] if all(str(name) in by_text for name in names) else None
 
 
 def _by_threshold(scores: Any, classes: list[Any], config: Config) -> Any:

@@ -138,8 +138,12 @@ class Robustness(_Part):
 class Config(_Part):
     """The configuration of one evaluation."""
 
-    pos_label: Label | None = Field(None, description="The positive class; by default the last in sorted order.")
-    label_list: tuple[Label, ...] | None = Field(None, description="All classes, where the data may lack some.")
+    pos_label: Label | None = Field(
+        None, description="The positive class; by default the last of `label_list`, or in sorted order."
+    )
+    label_list: tuple[Label, ...] | None = Field(
+        None, description="All classes, where the data may lack some, in the order of unnamed columns of probabilities."
+    )
     threshold: float = Field(0.5, gt=0, lt=1, description="From which probability on the positive class is predicted.")
     scores: str | tuple[str, ...] | None = Field(
         None, description="Column with the probability of the positive class; one for each class otherwise."
@@ -173,6 +177,11 @@ class Config(_Part):
         if given is True:
             return {}
         return None if given is False else given
+
+    @field_validator("gates", mode="before")
+    @classmethod
+    def _one_gate(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
     @property
     def parsed_gates(self) -> tuple[Gate, ...]:
@@ -213,7 +222,9 @@ def read_config(given: Mapping[str, Any] | None, environ: Mapping[str, str] | No
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "tuple[")))
-        raise mlflow_error(f"The configuration's {place!r} is wrong: {error['msg']}.") from None
+        raise mlflow_error(
+            f"The configuration's {place!r} is wrong: {error['msg'].replace('valid tuple', 'list')}."
+        ) from None
     _check_together(config)
     return config
 
