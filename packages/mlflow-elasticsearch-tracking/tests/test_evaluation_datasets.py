@@ -250,6 +250,7 @@ FILTERS = [
     *("tags.x != '1'", "tags.x LIKE '%'", "tags.`k.a b` = 'v%_'", "name = 'a' AND tags.x = '1'", "name NOT IN ('a')"),
     *("created_time > 'x'", "tags.x > '1'", "colour = 'x'", "params.x = '1'", "name", ""),
     *("name = 'a' OR name = 'b'", "created_by IN ('a')", "created_time LIKE '5'"),
+    *("name RLIKE 'b'", "created_by RLIKE '^a.a$'"),
 ]
 ORDERS = [
     *(["name"], ["name DESC"], ["created_time ASC"], ["last_update_time DESC"], ["name ASC", "created_time DESC"]),

@@ -110,6 +110,7 @@ def test_scorers_of_several_experiments_are_listed_in_order(own: Any, store: Any
         do("list_scorers_across_experiments", [other, do.experiment])
         do("list_scorers_across_experiments", [])
         do("list_scorers_across_experiments", ["no number"])
+        do("list_scorers_across_experiments", [""])
         do("filter_active_experiment_ids", [other, "4711", do.experiment])
 
     same(script, own, store)

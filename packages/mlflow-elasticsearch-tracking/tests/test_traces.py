@@ -373,3 +373,42 @@ def test_missing_traces_are_named_as_such(store: Any) -> None:
         assert code(lambda: store.delete_trace_tag(trace_id, "k")) == "RESOURCE_DOES_NOT_EXIST"  # noqa: B023
     assert store.batch_get_traces(["tr-none"]) == []
     assert store.batch_get_trace_infos([]) == []
+
+
+@pytest.mark.parametrize("user", [5, 2.5, "ada", '"ada"'])
+def test_a_user_of_any_type_is_kept_as_text(own: Any, store: Any, user: Any) -> None:
+    """OpenTelemetry sends numbers, too; a span is not lost for that."""
+
+    def do(each: Any, experiment: str) -> Any:
+        trace_id = new_trace_id()
+        each.log_spans(experiment, [span(trace_id, 1, raw={"user.id": user})])
+        return each.get_trace_info(trace_id).trace_metadata.get("mlflow.trace.user")
+
+    both(own, store, do)
+
+
+@newest
+def test_spans_without_a_type_meet_no_condition_on_types(own: Any, store: Any) -> None:
+    """As NULL does in SQL."""
+    from mlflow.entities.trace_metrics import AggregationType, MetricAggregation, MetricViewType
+
+    def do(each: Any, experiment: str) -> Any:
+        mixed, untyped = new_trace_id(), new_trace_id()
+        each.log_spans(experiment, [span(mixed, 1, kind=None), span(mixed, 2, 1, "call", "TOOL")])
+        each.log_spans(experiment, [span(untyped, 1, kind=None)])
+        found = {}
+        for condition in (
+            "span.type != 'TOOL'", "span.type NOT IN ('TOOL')", "span.type = ''", "span.type IN ('')",
+            "span.type ILIKE ''", "span.type LIKE '%'", "span.type LIKE 'T%'", "span.type != 'X'",
+            "span.type != 'X' AND span.name = 'root'", "span.type = '' AND span.name = 'root'",
+            "span.type != 'X' AND trace.text LIKE '%root%'", "span.name = 'root'",
+        ):  # fmt: skip
+            traces, _ = each.search_traces(locations=[experiment], filter_string=condition)
+            found[condition] = sorted([mixed, untyped].index(trace.trace_id) for trace in traces)
+        counts = each.query_trace_metrics(
+            [experiment], MetricViewType.SPANS, "span_count", [MetricAggregation(AggregationType.COUNT)],
+            dimensions=["span_type", "span_type"],
+        )  # fmt: skip
+        return found, [(point.dimensions, point.values) for point in counts]
+
+    both(own, store, do)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from mlflow.entities import TraceInfo, TraceLocation, TraceState
@@ -21,14 +22,15 @@ def span(
     number: int = 1,
     parent: int | None = None,
     name: str = "root",
-    kind: str = "LLM",
+    kind: str | None = "LLM",
     status: str = "OK",
     at_ms: int = START,
     ms: int | None = 5,
     resource: Any = None,
+    raw: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Any:
-    """One of MLflow's spans; a dunder in an attribute's name stands for a dot."""
+    """One of MLflow's spans; a dunder in an attribute's name stands for a dot. `raw` is as OpenTelemetry sends it."""
     from mlflow.entities.span import create_mlflow_span
     from mlflow.tracing.utils import dump_span_attribute_value
     from opentelemetry.sdk.trace import ReadableSpan
@@ -44,8 +46,9 @@ def span(
         parent=SpanContext(otel_trace_id, parent, is_remote=False, trace_flags=flags) if parent else None,
         attributes={
             "mlflow.traceRequestId": dump_span_attribute_value(trace_id),
-            "mlflow.spanType": dump_span_attribute_value(kind),
+            **({"mlflow.spanType": dump_span_attribute_value(kind)} if kind else {}),
             **given,
+            **(raw or {}),
         },
         status=Status(StatusCode[status]),
         start_time=at_ms * 1_000_000,

@@ -21,9 +21,10 @@ from mlflow_elasticsearch_tracking.indices import EXPERIMENTS
 from mlflow_elasticsearch_tracking.indices_models import EVALUATION_DATASETS, EVALUATION_RECORDS
 from mlflow_elasticsearch_tracking.ordering import Sort
 from mlflow_elasticsearch_tracking.run_search import check_max_results, find
+from mlflow_elasticsearch_tracking.trace_clauses import regular_expression
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
-from mlflow_plugkit_elasticsearch.queries import between, term, terms
+from mlflow_plugkit_elasticsearch.queries import between, exists, term, terms
 
 if TYPE_CHECKING:
     from mlflow.entities import EvaluationDataset
@@ -216,6 +217,9 @@ def _clause(kind: str, key: str, op: str, value: Any) -> Clause:
     if key in TIMES:
         _check(op, "numeric attribute", ("=", "!=", *BOUNDS))
         return Clause(number(key, op, _whole(key, value)))
+    if op == "RLIKE":
+        expression = regular_expression(value)
+        return Clause(exists(key), lambda source: expression.search(source.get(key) or "") is not None)
     _check(op, "string attribute", ("=", "!=", "LIKE", "ILIKE", *BOUNDS, *(["IN"] if key == "name" else [])))
     if op in BOUNDS:
         return Clause(between(key, **{BOUNDS[op]: value}))

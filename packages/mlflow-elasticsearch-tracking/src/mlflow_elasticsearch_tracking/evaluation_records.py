@@ -51,6 +51,8 @@ class EvaluationRecords(StoreBase):
             MlflowException: `RESOURCE_DOES_NOT_EXIST` for no such dataset; `INVALID_PARAMETER_VALUE` for inputs,
                 expectations or tags that are no dict, what JSON cannot hold, or a source type that MLflow has not.
         """
+        if not records and self.docs.get(EVALUATION_DATASETS, dataset_id) is None:
+            return {"inserted": 0, "updated": 0}  # as in MLflow's SQL store
         self._check_dataset(dataset_id)
         check_records(records)
         now = now_ms()
@@ -219,8 +221,12 @@ def _new_record(dataset_id: str, record: Mapping[str, Any], now: int) -> Source:
     from mlflow.entities.dataset_record_source import DatasetRecordSource
 
     source, tags = record.get("source"), record.get("tags")
-    if isinstance(source, dict):
-        source = DatasetRecordSource.from_dict(source)
+    if source and not isinstance(source, DatasetRecordSource):
+        try:
+            source = DatasetRecordSource.from_dict(source)
+        except (AttributeError, TypeError):
+            text = f"The source of a record is {source!r}: give an object with 'source_type' and 'source_data'."
+            raise mlflow_error(text) from None
     user = (tags or {}).get(USER_TAG)
     entity = DatasetRecord(
         dataset_id=dataset_id,

@@ -100,11 +100,13 @@ def _check(sample_rate: Any, filter_string: Any) -> None:
 def _check_scorer(name: str, serialized: str) -> None:
     if not gateway_model(serialized):
         raise mlflow_error(
-            f"Scorer '{name}' does not use a gateway model. Automatic evaluation is only supported for those that do."
+            f"Scorer '{name}' does not use a gateway model. Automatic evaluation is only supported for scorers that "
+            "use gateway models."
         )
     if _needs_expectations(serialized):
         raise mlflow_error(
-            f"Scorer '{name}' requires expectations, which automatic evaluation does not have. Choose another scorer."
+            f"Scorer '{name}' requires expectations, but scorers with expectations are not currently supported for "
+            "automatic evaluation. Choose another scorer."
         )
 
 

@@ -10,6 +10,7 @@ from mlflow_elasticsearch_tracking.base import now_ms
 from mlflow_elasticsearch_tracking.indices_genai import SCORERS
 from mlflow_elasticsearch_tracking.online_scoring import OnlineScoring
 from mlflow_elasticsearch_tracking.scorer_models import named, resolved, scorer_missing
+from mlflow_elasticsearch_tracking.trace_base import experiment_number
 from mlflow_plugkit.compat import optional_attribute
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Conflict, Document
@@ -74,7 +75,7 @@ class Scorers(OnlineScoring):
         """The latest version of each scorer of the experiments, by experiment and name."""
         if not experiment_ids:
             return []
-        ids = [self._numeric_id(one) for one in experiment_ids]
+        ids = [experiment_number(one) for one in experiment_ids]
         found = self.docs.scan(SCORERS, terms("experiment_id", ids), "scorer_id")
         sources = sorted((h.source for h in found if h.source["versions"]), key=lambda s: (s["number"], s["name"]))
         return [self._version(s, max(row[0] for row in s["versions"])) for s in sources]

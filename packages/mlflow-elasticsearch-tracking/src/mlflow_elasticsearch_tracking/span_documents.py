@@ -87,7 +87,7 @@ def _add(batch: Batch, span: Any, stored: dict[str, Any], content: str) -> None:
             "span_id": span.span_id,
             "parent_id": parent,
             "name": kind[2],
-            "type": kind[0],
+            "type": kind[0] or None,
             "status": status,
             "start_ns": start,
             "start_ms": start // 1_000_000,
@@ -114,9 +114,9 @@ def span_document(source: Mapping[str, Any]) -> Source:
 def _add_context(batch: Batch, span: Any, attributes: Mapping[str, Any]) -> None:
     if batch.session_id is None:
         session = next((attributes[k] for k in keys.SPAN_SESSION if attributes.get(k)), None)
-        batch.session_id = checked_session(_text(session)) if session else None
+        batch.session_id = checked_session(_label(session)) if session else None
     if batch.user is None and attributes.get(keys.SPAN_USER):
-        batch.user = _text(attributes[keys.SPAN_USER])
+        batch.user = _label(attributes[keys.SPAN_USER])
     if batch.resource_tags is None:
         resource = getattr(getattr(span, "_span", None), "resource", None)
         if resource is not None and resource.attributes:
@@ -163,6 +163,12 @@ def _text(value: Any) -> Any:
     except ValueError:
         return value
     return parsed if isinstance(parsed, str) else value
+
+
+def _label(value: Any) -> str:
+    """Whatever OpenTelemetry sends for a name, as text."""
+    text = _text(value)
+    return text if isinstance(text, str) else str(text)
 
 
 def _dimension(value: Any) -> str | None:

@@ -14,7 +14,7 @@ from mlflow_elasticsearch_tracking import span_tree
 from mlflow_elasticsearch_tracking import trace_keys as keys
 from mlflow_elasticsearch_tracking.indices_traces import SPANS, TRACES
 from mlflow_elasticsearch_tracking.span_documents import Batch, batches_of, spans_of
-from mlflow_elasticsearch_tracking.trace_base import SPAN_STEP, TraceBase, no_trace, refuse_elsewhere, unavailable_spans
+from mlflow_elasticsearch_tracking.trace_base import SPAN_STEP, TraceBase, refuse_elsewhere, unavailable_spans
 from mlflow_elasticsearch_tracking.trace_documents import (
     artifact_location,
     finite,
@@ -108,7 +108,7 @@ class Spans(TraceBase):
             time.sleep(wait)
             document = self.docs.get(TRACES, trace_key(trace_id))
             if document is None or not is_there(document.source):
-                raise no_trace(trace_id)
+                raise mlflow_error(f"Trace with ID {trace_id} is not found.", "RESOURCE_DOES_NOT_EXIST")
             found = self._with_spans([document.source], allow_partial)
             if found:
                 return found[0]

@@ -113,7 +113,8 @@ def experiment_number(experiment_id: Any) -> str:
     try:
         return str(int(experiment_id))
     except (TypeError, ValueError):
-        raise mlflow_error(f"Invalid experiment ID {experiment_id!r}. Experiment IDs are whole numbers.") from None
+        text = f"Invalid experiment ID '{experiment_id}'. Experiment ID must be a valid integer."
+        raise mlflow_error(text) from None
 
 
 def refuse_elsewhere(source: Source) -> None:
@@ -124,7 +125,5 @@ def refuse_elsewhere(source: Source) -> None:
     """
     where = source.get("t", {}).get(keys.SPANS_LOCATION, keys.IN_STORE)
     if where != keys.IN_STORE:
-        raise mlflow_error(
-            f"The spans of trace '{source['trace_id']}' are kept elsewhere ({where}). It takes no more spans.",
-            "INVALID_STATE",
-        )
+        what = "archived traces" if where == keys.IN_ARCHIVE else f"traces whose spans are kept elsewhere ({where})"
+        raise mlflow_error(f"Cannot log spans to {what}: '{source['trace_id']}'.", "INVALID_STATE")

@@ -55,7 +55,7 @@ def trace_document(source: Source) -> Source:
         "metadata": _columns(metadata),
         "metadata_tokens": tokens(metadata),
         "span_kinds": [kind_token(*kind) for kind in kinds],
-        "span_types": list({kind[0] for kind in kinds}),
+        "span_types": list({kind[0] for kind in kinds if kind[0]}),  # one without a type has NULL in SQL
         "span_statuses": list({kind[1] for kind in kinds}),
         "span_names": list({kind[2] for kind in kinds}),
     }

@@ -150,7 +150,8 @@ def _tag(key: str, comparator: str, value: Any) -> tuple[Query, Check | None]:
 def _prompt(comparator: str, value: str) -> Query:
     if comparator != "=":
         raise mlflow_error(
-            f"Invalid comparator '{comparator}' for prompts filter. Only '=' is supported: prompt = \"name/version\""
+            f"Invalid comparator '{comparator}' for prompts filter. Only '=' is supported with format: "
+            'prompt = "name/version"'
         )
     if value.count("/") != 1:
         raise mlflow_error(f"Invalid prompts filter value '{value}'. Expected format: prompt = \"name/version\"")

@@ -100,8 +100,10 @@ class TraceMetrics(TraceBase):
         metric = checked(view, metric_name, aggregations, dimensions or ())
         if time_interval_seconds and (start_time_ms is None or end_time_ms is None):
             raise mlflow_error("start_time_ms and end_time_ms are required if time_interval_seconds is set")
+        if time_interval_seconds is not None and time_interval_seconds < 0:
+            raise mlflow_error(f"time_interval_seconds is {time_interval_seconds}; give a positive number of seconds.")
         interval = (time_interval_seconds or 0) * 1000
-        asked = Asked(view, metric_name, metric, aggregations, dimensions or (), interval)
+        asked = Asked(view, metric_name, metric, aggregations, list(dict.fromkeys(dimensions or ())), interval)
         scope = terms("experiment_id", [experiment_number(each) for each in experiment_ids])
         on_traces, on_parts = _filters(filters, view)
         own_time = "start_ms" if metric_name in _SPAN_TIMES else None
@@ -269,7 +271,8 @@ def _filters(filters: Sequence[str] | None, view: str) -> tuple[list[Query], lis
         if part.view_type == "trace":
             on_traces.append(_trace_query(part))
         elif part.view_type.upper() + "S" != view:
-            raise mlflow_error(f"Filtering by {part.view_type} is not supported for the view type {view}.")
+            only = f"{part.view_type.upper()}S"
+            raise mlflow_error(f"Filtering by {part.view_type} is only supported for {only} view type, got {view}")
         else:
             on_parts.append(part)
     return on_traces, on_parts

@@ -6,7 +6,7 @@ occur. A condition on the text needs the spans' own documents: trigrams find can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +73,8 @@ class SpanFilter:
         tests = [(_POSITION[key], text_test(comparator, value)) for key, comparator, value in self.kinds]
 
         def check(source: Mapping[str, Any]) -> bool:
-            return any(all(test(kind[at]) for at, test in tests) for kind in source.get("kinds", ()))
+            kinds = source.get("kinds", ())
+            return any(all(_given(kind, at) and test(kind[at]) for at, test in tests) for kind in kinds)
 
         return check
 
@@ -82,6 +83,8 @@ class SpanFilter:
         wanted = {key: value for key, comparator, value in self.kinds if comparator == "="}
         if len(wanted) < 2 or len(wanted) != len(self.kinds):
             return None
+        if wanted.get("type") == "":
+            return MATCH_NONE
         kind, status, name = (bounded(wanted[k]) if k in wanted else None for k in ("type", "status", "name"))
         if kind is not None and status is not None:
             if name is not None:
@@ -111,6 +114,11 @@ class SpanFilter:
         if not all(check(span) for check in checks if check is not None):
             return False
         return all(test(span["content"]) for _, test in self.texts)
+
+
+def _given(kind: Sequence[str], at: int) -> bool:
+    """Whether a span has what is compared: no condition holds for the type of one without a type."""
+    return at != _POSITION["type"] or bool(kind[at])
 
 
 def _kind_query(key: str, comparator: str, value: Any) -> Query:
