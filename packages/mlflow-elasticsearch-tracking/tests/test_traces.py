@@ -412,3 +412,14 @@ def test_spans_without_a_type_meet_no_condition_on_types(own: Any, store: Any) -
         return found, [(point.dimensions, point.values) for point in counts]
 
     both(own, store, do)
+
+
+def test_tags_without_a_value_are_kept_and_a_broken_order_is_refused(own: Any, store: Any) -> None:
+    def do(each: Any, experiment: str) -> Any:
+        trace_id = new_trace_id()
+        each.start_trace(info(trace_id, experiment, START, 7, tags={"a": None}))
+        each.set_trace_tag(trace_id, "b", None)
+        return {key: each.get_trace_info(trace_id).tags[key] for key in ("a", "b")}
+
+    both(own, store, do)
+    assert code(lambda: store.search_traces(["0"], order_by=['tag.`q"uo`'])) == "INVALID_PARAMETER_VALUE"

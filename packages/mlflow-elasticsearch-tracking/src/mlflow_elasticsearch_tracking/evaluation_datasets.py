@@ -117,7 +117,7 @@ class EvaluationDatasets(EvaluationRecords):
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`.
         """
-        new = {key: str(value) for key, value in tags.items() if value is not None}
+        new = {key: str(value) for key, value in (tags or {}).items() if value is not None}
         message = f"Could not find evaluation dataset with ID {dataset_id}"
         self._change_dataset(dataset_id, message, lambda source: source | {"t": source["t"] | new})
 

@@ -109,6 +109,8 @@ class EvaluationRecords(StoreBase):
         """
         from mlflow.store.tracking import LOAD_DATASET_RECORDS_MAX_RESULTS
 
+        if max_results is not None and max_results < 0:
+            raise mlflow_error(f"max_results is {max_results}; give a positive number of records.")
         size = _ALL if max_results is None else max_results or LOAD_DATASET_RECORDS_MAX_RESULTS
         after = _decoded(page_token) if page_token else None
         query = term("dataset_id", dataset_id)

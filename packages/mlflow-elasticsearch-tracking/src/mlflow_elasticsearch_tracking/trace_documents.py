@@ -45,7 +45,7 @@ def is_there(source: Mapping[str, Any] | None) -> bool:
 
 def trace_document(source: Source) -> Source:
     """The document: the source and what is derived from it for searches."""
-    tags, metadata = source.get("t", {}), source.get("m", {})
+    tags, metadata = without_nothing(source.get("t", {})), without_nothing(source.get("m", {}))
     kinds = source.get("kinds", ())
     document = {
         **source,

@@ -216,7 +216,10 @@ def compile_order(order_by: Sequence[str] | None) -> list[dict[str, Any]]:
     sorts: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()
     for clause in order_by or ():
-        kind, key, ascending = SearchTraceUtils.parse_order_by_for_search_traces(clause)
+        try:
+            kind, key, ascending = SearchTraceUtils.parse_order_by_for_search_traces(clause)
+        except ValueError as exc:  # of the parser that MLflow splits the clause with
+            raise mlflow_error(f"Invalid order_by clause {clause!r}: {exc}") from None
         if (kind, key) in seen:
             raise mlflow_error(f"`order_by` contains duplicate fields: {list(order_by or ())}", "INTERNAL_ERROR")
         seen.add((kind, key))
