@@ -86,6 +86,8 @@ def test_defaults_come_from_the_file_that_the_environment_names(tmp_path: Path) 
         ("recal > 0.5", "Did you mean 'recall'?"),
         ("worst_slice.recal > 0.5", "Did you mean 'worst_slice.recall'?"),
         ("gap.selection > 0.5", "Did you mean 'gap.selection_rate'?"),
+        ("ratio.equalized_odds > 0.5", "Did you mean"),
+        ("slices.fond < 3", "Did you mean 'slices.found'?"),
         ("r2 > 0.5", "a binary model does not have"),
         ("worst_slice > 0.5", "worst_slice"),
     ],

@@ -106,14 +106,15 @@ def check_gates(config: Config, outcome: Outcome, extra: list[str]) -> None:
     plain = names(outcome) + extra
     functions = list(config.fairness.functions) if config.fairness else []
     compared = [*outcome.metrics, *functions, *(["equalized_odds"] if outcome.kind == "binary" else [])]
-    known = {"worst_slice": outcome.metrics, "gap": compared, "ratio": compared}
+    known = {"worst_slice": outcome.metrics, "gap": compared, "ratio": [*outcome.metrics, *functions]}
+    known |= {"ks": ["max"], "js": ["max"], "drift": ["columns", "share"], "slices": ["found"]}
     for gate in config.parsed_gates:
         family, dot, rest = gate.figure.partition(".")
         if family in known and dot:
             if rest.partition(".")[0] in known[family]:
                 continue
             choices = [f"{family}.{name}" for name in known[family]]
-        elif gate.figure in plain or family in ("psi", "ks", "js", "drift", "robustness", "slices"):
+        elif gate.figure in plain or family in ("psi", "robustness"):
             continue
         else:
             choices = plain + [f"{family}.{name}" for family in known for name in known[family]]
