@@ -28,6 +28,12 @@ IDENTIFIER = r"\d+(_\d+)?|[0-9a-f]{32}"
 PLAIN = r"[^\x00-\x1f\x7f-]([^\x00-\x1f\x7f]*)"
 PATH = r"/[^\x00-\x1f\x7f%\\]*"
 ANY = r"[\s\S]*"
+#: What a user who got a value wrong may write instead.
+EXAMPLES = {
+    TIME: "30 (minutes), 2:00:00 or 1-12:00:00", COUNT: "4", NODES: "2 or 2-4", MEMORY: "4G", NAMES: "gpu,long",
+    RESOURCES: "gpu:a100:2", FEATURES: "haswell&ib", HOSTS: "node[1-4]", SIGNAL: "USR1@120 or B:USR1@120",
+    MODULE: "cuda/12.4", PATH: "/scratch/me", IDENTIFIER: "1234 or 1234_5",
+}  # fmt: skip
 
 SBATCH_FLAGS = (
     "acctg-freq", "batch", "begin", "contiguous", "core-spec", "cores-per-socket", "cpu-freq",
@@ -58,9 +64,8 @@ def check_shape(name: str, value: object, shape: str) -> None:
         MlflowException: `INVALID_PARAMETER_VALUE`, naming the key.
     """
     if not re.fullmatch(shape, str(value)):
-        raise mlflow_error(
-            f"The backend configuration's {name!r} is {str(value)!r}, which is not of the expected form."
-        )
+        form = f"write it like {EXAMPLES[shape]}" if shape in EXAMPLES else "it holds characters that it may not"
+        raise mlflow_error(f"The backend configuration's {name!r} is {str(value)!r}: {form}.")
 
 
 def check_flags(key: str, flags: Iterable[str], allowed: Iterable[str]) -> None:
