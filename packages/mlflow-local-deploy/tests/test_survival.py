@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from talking import QUICK, ask, processes_of, until
 
 from mlflow_local_deploy.deployment import LocalDeploymentClient
-from mlflow_local_deploy.place import Place
+from mlflow_local_deploy.place import Place, try_lock
 from mlflow_local_deploy.slots import slot_files
 
 
@@ -213,13 +213,34 @@ def test_workers_that_stand_still_are_ended_before_their_address_is_taken(
     client: LocalDeploymentClient, talker: str
 ) -> None:
     """They cannot take over from a supervisor that is gone: a client does, and they end since they hold the socket."""
-    about = client.create_deployment("d", talker, config={**QUICK, "drain_seconds": 1})
+    about = client.create_deployment("d", talker, config={**QUICK, "drain_seconds": 1, "hang_seconds": 5})
     os.kill(about["workers"][0], signal.SIGSTOP)
+    until(lambda: psutil.Process(about["workers"][0]).status() == psutil.STATUS_STOPPED, "it was not stopped")
     os.kill(about["supervisor_pid"], signal.SIGKILL)
     time.sleep(5.5)  # longer than a worker may be silent and still count as one that takes over
     after = until(lambda: _with_others(client, about["workers"]), "the worker that stands still was not replaced")
     assert after["url"] == about["url"]
     assert client.predict("d", ask("", 1.0)).get_predictions().iloc[0, 0] == 1.0
+
+
+def test_a_worker_that_was_stopped_as_it_took_over_does_not_keep_the_lock(
+    client: LocalDeploymentClient, talker: str, folder: Path
+) -> None:
+    """What a worker does between having the lock and having started a supervisor is short, but may be interrupted."""
+    about = client.create_deployment("d", talker, config={**QUICK, "drain_seconds": 1, "hang_seconds": 3})
+    os.kill(about["workers"][0], signal.SIGSTOP)
+    until(lambda: psutil.Process(about["workers"][0]).status() == psutil.STATUS_STOPPED, "it was not stopped")
+    os.kill(about["supervisor_pid"], signal.SIGKILL)
+    lock = until(lambda: try_lock(Place(folder / "deployments" / "d").supervisor_lock), "the lock is held")
+    holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], pass_fds=[lock])
+    os.close(lock)
+    try:
+        until(lambda: client.get_deployment("d") and not _runs(about["workers"][0]), "the worker was not ended", 30)
+    finally:
+        holder.kill()
+        holder.wait()
+    after = until(lambda: _with_others(client, about["workers"]), "it does not come back")
+    assert after["url"] == about["url"]
 
 
 def _with_others(client: LocalDeploymentClient, old: list[int]) -> dict[str, Any] | None:

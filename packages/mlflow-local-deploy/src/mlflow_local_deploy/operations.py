@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped] # its stubs are a package of their own
+
 from mlflow_local_deploy import logs
 from mlflow_local_deploy import place as places
 from mlflow_local_deploy.config import Config
@@ -184,6 +186,7 @@ def ensure_supervisor(place: Place) -> bool:
     except FileNotFoundError:
         return False
     if lock is None:
+        _end_what_stands_still(place)
         return False
     with DEPLOYMENT_ERRORS.applied(f"start the supervisor of {place.name!r}"):
         try:
@@ -241,6 +244,18 @@ def remove(place: Place) -> None:
             f"The {spec.kind if spec else 'deployment'} {place.name!r} has not ended after {patience:g} s. Try again."
         )
         raise mlflow_error(text, "TEMPORARILY_UNAVAILABLE")
+
+
+def _end_what_stands_still(place: Place) -> None:
+    """End workers that hang where no supervisor can: one that was stopped just as it took over keeps the lock."""
+    status, spec = place.status(), place.spec()
+    if status is None or spec is None or not spec.hang_seconds or psutil.pid_exists(status.supervisor_pid):
+        return
+    for page in _living(place):
+        silent = time.monotonic() - page.heartbeat
+        if page.state in (State.STANDBY, State.SERVING) and silent > spec.hang_seconds:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(page.pid).kill()
 
 
 def _has_successor(place: Place) -> bool:

@@ -73,7 +73,12 @@ class Action:
 
 
 def plan(
-    wanted: Wanted | None, seen: Iterable[Seen], *, keep: Wanted | None = None, may_start: bool = True
+    wanted: Wanted | None,
+    seen: Iterable[Seen],
+    *,
+    keep: Wanted | None = None,
+    may_start: bool = True,
+    limits: Wanted | None = None,
 ) -> list[Action]:
     """The actions of one round.
 
@@ -85,9 +90,10 @@ def plan(
         seen: the living workers.
         keep: what serves until `wanted` is ready, and is kept up so long.
         may_start: False while a crashing worker's back-off runs.
+        limits: whose times hold where nothing is wanted; the defaults without it.
     """
     workers = list(seen)
-    overdue = _overdue(wanted, workers)
+    overdue = _overdue(wanted or limits or Wanted("", 0, 0), workers)
     gone = {action.id for action in overdue}
     workers = [w for w in workers if w.id not in gone]
     if wanted is None:
@@ -111,10 +117,9 @@ def _kept(keep: Wanted | None, theirs: list[Seen], *, may_start: bool) -> list[A
     return _promotions(keep, theirs, replaces=False) + starts
 
 
-def _overdue(wanted: Wanted | None, workers: list[Seen]) -> list[Action]:
+def _overdue(limits: Wanted, workers: list[Seen]) -> list[Action]:
     found = []
     for w in workers:
-        limits = wanted or Wanted("", 0, 0)
         if w.leaves and w.draining > limits.drain_seconds + GRACE_SECONDS:
             found.append(Action("kill", w.id, "its requests did not end in time"))
         elif w.loads and w.age > limits.start_seconds:

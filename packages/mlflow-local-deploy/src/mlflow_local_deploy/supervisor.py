@@ -84,7 +84,8 @@ class Supervisor:
         replaced = self._active if effective and self._active and self._active.revision != effective.revision else None
         keep = _wanted_of(replaced) if replaced else None
         may_start = time.monotonic() >= self._not_before
-        for action in plan(wanted, seen, keep=keep, may_start=may_start):
+        limits = _wanted_of(self._spec) if self._spec else None
+        for action in plan(wanted, seen, keep=keep, may_start=may_start, limits=limits):
             self._perform(action)
         self._report(effective, seen)
         if time.monotonic() > self._tidied + HOUSEKEEPING_SECONDS:
