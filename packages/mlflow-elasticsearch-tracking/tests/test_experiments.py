@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from mlflow.entities import ExperimentTag, Metric, TraceInfo, TraceLocation, TraceState, ViewType
+from mlflow.entities import ExperimentTag, Metric, Param, TraceInfo, TraceLocation, TraceState, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_EXPERIMENT_TAG_VAL_LENGTH
 from recorded import around_requests
@@ -169,3 +169,40 @@ def test_tags_are_set_and_deleted_as_in_mlflows_own_store(store: Any, own: Any, 
     each.delete_experiment_tag(made, "a")
     refused("RESOURCE_DOES_NOT_EXIST", lambda: each.delete_experiment_tag(made, "a"))
     assert each.get_experiment(made).tags == {}
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_an_empty_id_is_not_taken_for_the_default_experiment_by_what_changes_something(store: Any, empty: Any) -> None:
+    """`get_experiment` alone reads it so, as MLflow's SQL store does."""
+    assert store.get_experiment("").experiment_id == "0"
+    for call in (
+        lambda: store.delete_experiment(empty),
+        lambda: store.create_run(empty, "ada", 1, [], "r"),
+        lambda: store.set_experiment_tag(empty, ExperimentTag("a", "1")),
+        lambda: store.delete_experiment_tag(empty, "a"),
+    ):
+        refused("INVALID_PARAMETER_VALUE", call)
+    assert store.get_experiment("0").lifecycle_stage == "active"
+    assert not store.search_runs(["0"], None, ViewType.ALL, 10)
+
+
+def test_bad_arguments_change_nothing_and_have_a_code(store: Any) -> None:
+    for user, start in ((None, 0), ("ada", None)):
+        refused("INVALID_PARAMETER_VALUE", lambda user=user, start=start: store.create_run("0", user, start, [], "x"))
+    assert not store.search_runs(["0"], None, ViewType.ALL, 10)
+    run_id = store.create_run("0", "ada", 1, [], "r").info.run_id
+    refused("BAD_REQUEST", lambda: store.log_param(run_id, Param("p", None)))
+    store.log_param(run_id, Param("p", "v"))
+    tags = [ExperimentTag("a", "1"), ExperimentTag("a", "2")]
+    refused("BAD_REQUEST", lambda: store.create_experiment("twice", tags=tags))
+    assert store.get_experiment_by_name("twice") is None
+    assert store.get_experiment_by_name(None) is None
+    for wrong in ("--5", "+-5", "9" * 5_000):
+        refused("INVALID_PARAMETER_VALUE", lambda wrong=wrong: store.search_runs([wrong], None, ViewType.ALL, 5))
+    for condition in ("run_id IN (x)", "run_id = (x)"):
+        refused("INVALID_PARAMETER_VALUE", lambda condition=condition: store.search_runs(["0"], condition, 1, 5))
+    assert not store.search_runs(["0"], None, 0, 5)
+    assert not store.search_experiments(view_type=0)
+    for most, words in ((0, "supplied. It must be a positive integer"), (50_001, "supplied. It must be at most 50000")):
+        with pytest.raises(MlflowException, match=words):
+            store.search_runs(["0"], None, ViewType.ALL, most)

@@ -375,6 +375,7 @@ def test_missing_traces_are_named_as_such(store: Any) -> None:
     assert store.batch_get_trace_infos([]) == []
 
 
+@newest
 @pytest.mark.parametrize("user", [5, 2.5, "ada", '"ada"'])
 def test_a_user_of_any_type_is_kept_as_text(own: Any, store: Any, user: Any) -> None:
     """OpenTelemetry sends numbers, too; a span is not lost for that."""

@@ -49,6 +49,8 @@ class Experiments(ExperimentRemoval):
             _check_location_length(artifact_location)
         for tag in tags or ():
             validation._validate_experiment_tag(tag.key, tag.value)
+        if len({tag.key for tag in tags or ()}) < len(tags or ()):
+            raise mlflow_error("A new experiment has a tag twice. Give each tag once.", "BAD_REQUEST")
         self._ensure_default_experiment()
         experiment_id = str(next_number(self.docs, KIND))
         self._claim(name, experiment_id)
@@ -61,10 +63,12 @@ class Experiments(ExperimentRemoval):
         Raises:
             MlflowException: `RESOURCE_DOES_NOT_EXIST`; `INVALID_PARAMETER_VALUE` for an id that is no number.
         """
-        return experiment_entity(self._experiment_source(experiment_id))
+        return experiment_entity(self._experiment_source(experiment_id or DEFAULT_EXPERIMENT_ID))
 
     def get_experiment_by_name(self, experiment_name: str) -> Experiment | None:
         """The experiment of this name, active or deleted, or None."""
+        if not isinstance(experiment_name, str):
+            return None
         self._ensure_default_experiment()
         owner = owner_of(self.docs, KIND, experiment_name)
         found = self.docs.get(EXPERIMENTS, owner) if owner is not None else None
@@ -80,7 +84,7 @@ class Experiments(ExperimentRemoval):
                 for a deleted experiment; `RESOURCE_ALREADY_EXISTS` for a name that another one has.
         """
         validation._validate_experiment_name(new_name)
-        before = self._experiment_source(experiment_id)
+        before = self._experiment_source(experiment_id or DEFAULT_EXPERIMENT_ID)
         own_id = before["experiment_id"]
 
         def renamed(source: Source) -> Source:
@@ -173,7 +177,7 @@ class Experiments(ExperimentRemoval):
     def _numeric_id(self, experiment_id: str | int | None) -> str:
         self._ensure_default_experiment()
         try:
-            return str(int(experiment_id or DEFAULT_EXPERIMENT_ID))
+            return str(int(experiment_id))  # type: ignore[arg-type] # None is refused below
         except (ValueError, TypeError):
             raise mlflow_error(
                 f"Invalid experiment ID '{experiment_id}'. Experiment ID must be a valid integer."

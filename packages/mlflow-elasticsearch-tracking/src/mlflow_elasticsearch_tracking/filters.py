@@ -210,7 +210,7 @@ def run_filter(filter_string: str | None) -> list[Clause]:
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for what MLflow's grammar does not have.
     """
-    return [_run_clause(parsed) for parsed in SearchUtils.parse_search_filter(_valid(filter_string))]
+    return [_run_clause(parsed) for parsed in _parsed(SearchUtils.parse_search_filter, filter_string)]
 
 
 def _run_clause(parsed: Mapping[str, Any]) -> Clause:
@@ -255,7 +255,7 @@ def experiment_filter(filter_string: str | None) -> list[Clause]:
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for what MLflow's grammar does not have.
     """
-    return [_experiment_clause(parsed) for parsed in SearchExperimentsUtils.parse_search_filter(_valid(filter_string))]
+    return [_experiment_clause(parsed) for parsed in _parsed(SearchExperimentsUtils.parse_search_filter, filter_string)]
 
 
 def _experiment_clause(parsed: Mapping[str, Any]) -> Clause:
@@ -292,11 +292,13 @@ def experiment_numbers(ids: Sequence[str | int]) -> list[int]:
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for an id that is no number.
     """
-    try:
-        return [int(one) for one in ids]
-    except (TypeError, ValueError):
-        wrong = next(one for one in ids if not str(one).strip().lstrip("+-").isdecimal())
-        raise mlflow_error(f"Invalid experiment ID '{wrong}'. Experiment ID must be a valid integer.") from None
+    found = []
+    for one in ids:
+        try:
+            found.append(int(one))
+        except (TypeError, ValueError):
+            raise mlflow_error(f"Invalid experiment ID '{one}'. Experiment ID must be a valid integer.") from None
+    return found
 
 
 # Values.
@@ -319,6 +321,14 @@ def _entry(field: str, key: str) -> Read:
 
 def _check(pattern: Like, read: Read) -> Callable[[Source], bool] | None:
     return None if pattern.exact else lambda source: pattern.matches(read(source))
+
+
+def _parsed(parse: Callable[[str | None], Any], filter_string: str | None) -> Any:
+    """What MLflow's parser makes of a filter; what it stumbles over is the filter's fault."""
+    try:
+        return parse(_valid(filter_string))
+    except (ValueError, SyntaxError) as exc:
+        raise mlflow_error(f"The filter {filter_string!r} cannot be read: {exc}") from None
 
 
 def _valid(filter_string: str | None) -> str | None:

@@ -80,8 +80,12 @@ def with_params(source: Source, params: Iterable[Param], *, single: bool = False
     """The run with further params.
 
     Raises:
-        MlflowException: `INVALID_PARAMETER_VALUE` for a param that the run has with another value.
+        MlflowException: `INVALID_PARAMETER_VALUE` for a param that the run has with another value; `BAD_REQUEST`
+            for one without a value.
     """
+    without = next((param.key for param in params if param.value is None), None)
+    if without is not None:
+        raise mlflow_error(f"The param {without!r} has no value.", "BAD_REQUEST")
     before = source["p"]
     new = {param.key: param.value for param in params if param.key not in before}
     changed = [

@@ -26,7 +26,7 @@ from mlflow_plugkit.collector import collector_paused
 from mlflow_plugkit.errors import mlflow_error
 from mlflow_plugkit_elasticsearch import Documents, Hit, Index
 from mlflow_plugkit_elasticsearch.paging import decode_token, encode_token
-from mlflow_plugkit_elasticsearch.queries import term
+from mlflow_plugkit_elasticsearch.queries import MATCH_NONE, term
 
 #: From so many runs on, a page is built without Python's collector of cycles walking over all of MLflow.
 _LARGE = 200
@@ -121,8 +121,10 @@ def find(
 
 def in_view(view_type: int) -> list[Clause]:
     """The clauses for a `ViewType`."""
+    if view_type == ViewType.ALL:
+        return []
     stages = LifecycleStage.view_type_to_stages(view_type)
-    return [] if view_type == ViewType.ALL else [Clause(term("lifecycle_stage", stage)) for stage in stages]
+    return [Clause(term("lifecycle_stage", stage)) for stage in stages] or [Clause(MATCH_NONE)]
 
 
 def check_max_results(max_results: int | None, *, optional: bool = False) -> None:
@@ -133,8 +135,8 @@ def check_max_results(max_results: int | None, *, optional: bool = False) -> Non
     """
     if max_results is None and optional:
         return
-    if max_results is None or not 1 <= max_results <= SEARCH_MAX_RESULTS_THRESHOLD:
-        raise mlflow_error(
-            f"Invalid value {max_results} for parameter 'max_results'. It must be a positive integer, and at most "
-            f"{SEARCH_MAX_RESULTS_THRESHOLD}."
-        )
+    bad = f"Invalid value {max_results} for parameter 'max_results' supplied. It must be"
+    if max_results is None or max_results < 1:
+        raise mlflow_error(f"{bad} a positive integer")
+    if max_results > SEARCH_MAX_RESULTS_THRESHOLD:
+        raise mlflow_error(f"{bad} at most {SEARCH_MAX_RESULTS_THRESHOLD}, but got value {max_results}")

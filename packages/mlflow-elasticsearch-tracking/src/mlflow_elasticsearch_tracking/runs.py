@@ -74,9 +74,13 @@ class Runs(StoreBase):
         place = append_to_uri_path(experiment["artifact_location"], run_id, ARTIFACTS_FOLDER)
         source = new_run_source(run_id, experiment["experiment_id"], name, user_id, start_time, place)
         source["t"] = {**texts, MLFLOW_RUN_NAME: name}
+        try:
+            run = run_entity(source, self._run_inputs([source])[0])
+        except Exception as exc:  # MLflow's entity says what may not be None; nothing is written then
+            raise mlflow_error(f"The run cannot be made: {exc}") from exc
         written = self.docs.create(RUNS, run_id, run_document(source))
         self._writer.created(written._replace(source=source))
-        return run_entity(source, self._run_inputs([source])[0])
+        return run
 
     def get_run(self, run_id: str) -> Run:
         """The run, active or deleted, with its latest metrics, params, tags, inputs and outputs.
