@@ -37,6 +37,9 @@ def test_a_token_of_another_search_is_refused() -> None:
         with pytest.raises(MlflowException, match="another search") as error:
             decode_token(token, *asked)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
+    for asked, word in ((("filter", ["other"]), "the order"), (("other", ["order"]), "the filter")):
+        with pytest.raises(MlflowException, match=word):
+            decode_token(token, *asked, words=("the filter", "the order"))
 
 
 @given(st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))

@@ -51,6 +51,11 @@ ALIASES = {
     "last_updated_timestamp": "last_updated_timestamp_ms",
 }
 Datasets = Sequence[tuple[str, str | None]]
+_OTHER_SEARCH = (
+    "Experiment IDs in the page token do not match those of this search.",
+    "Filter string in the page token does not match that of this search.",
+    "Order by in the page token does not match that of this search.",
+)
 
 
 class ModelSearch(ModelMetrics):
@@ -90,7 +95,7 @@ class ModelSearch(ModelMetrics):
         if size < 0:
             raise mlflow_error(f"Invalid value {max_results} for 'max_results': it must be a positive integer.")
         # MLflow's SQL store makes its token for None where it was asked with "", and then refuses it: so do we.
-        after = decode_token(page_token, ids, filter_string, order_by)
+        after = decode_token(page_token, ids, filter_string, order_by, words=_OTHER_SEARCH)
         asked = (ids, filter_string or None, order_by or None)
         wanted = conjunction(
             [

@@ -19,12 +19,17 @@ def encode_token(after: Sequence[Any], *asked: Any) -> str:
         after: the `sort` of the last hit of this page.
         asked: what the search was (filter, order, experiments): a token belongs to it.
     """
-    text = json.dumps([_digest(asked), list(after)], separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps([_digests(asked), list(after)], separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def decode_token(token: str | None, *asked: Any) -> list[Any] | None:
+def decode_token(token: str | None, *asked: Any, words: Sequence[str] = ()) -> list[Any] | None:
     """The `after` of a token; None for no token.
+
+    Args:
+        token: what `encode_token` made.
+        asked: what this search is.
+        words: for each part of `asked`, the sentence to raise where it differs; one for all of them without it.
 
     Raises:
         MlflowException: `INVALID_PARAMETER_VALUE` for a token that is damaged or belongs to another search.
@@ -32,15 +37,17 @@ def decode_token(token: str | None, *asked: Any) -> list[Any] | None:
     if not token:
         return None
     try:
-        digest, after = json.loads(base64.urlsafe_b64decode(token.encode()))
+        digests, after = json.loads(base64.b64decode(token.encode(), b"-_", validate=True))
     except (ValueError, TypeError, binascii.Error, UnicodeError):
         raise mlflow_error("Invalid page token. Give the token of the page before as it is, or none.") from None
-    if digest != _digest(asked) or not isinstance(after, list):
-        raise mlflow_error(
-            "Invalid page token: it belongs to another search. Repeat the filter and the order of the page before."
-        )
+    own = _digests(asked)
+    if digests != own or not isinstance(after, list):
+        text = "Invalid page token: it belongs to another search. Repeat the filter and the order of the page before."
+        if isinstance(digests, list) and len(digests) == len(own) == len(words):
+            text = next((word for word, one, other in zip(words, own, digests, strict=True) if one != other), text)
+        raise mlflow_error(text)
     return after
 
 
-def _digest(asked: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(asked, default=str, sort_keys=True).encode()).hexdigest()[:12]
+def _digests(asked: Sequence[Any]) -> list[str]:
+    return [hashlib.sha256(json.dumps(part, default=str, sort_keys=True).encode()).hexdigest()[:12] for part in asked]
