@@ -14,6 +14,8 @@ from mlflow_local_deploy.serving.gate import TOKEN_HEADER
 from mlflow_plugkit.errors import mlflow_error
 
 CONNECT_SECONDS = 5.0
+#: How long a client asks again where nobody listens: while workers that were killed are replaced.
+RECOVERY_SECONDS = 10.0
 
 
 def payload(inputs: Any) -> str:
@@ -44,6 +46,12 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise mlflow_error(f"The inputs hold a {type(value).__name__}, which cannot be written as JSON.")
+
+
+def was_refused(error: BaseException) -> bool:
+    """Whether no connection came about, so that the request has reached nobody and may be sent again."""
+    cause = error.__cause__
+    return isinstance(cause, requests.ConnectionError) and "NewConnectionError" in str(cause)
 
 
 def call(place: Place, path: str, body: str, timeout: float) -> Any:

@@ -7,10 +7,12 @@ subclass that is visible here.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
+from mlflow.exceptions import MlflowException
 
 from mlflow_local_deploy import calling, operations, revision
 from mlflow_local_deploy.config import Config, keys_table
@@ -229,8 +231,15 @@ class LocalDeploymentClient(BaseDeploymentClient):
 
     def _call(self, place: Place, spec: Spec, path: str, inputs: Any) -> Any:
         body = calling.payload(inputs)
-        self._awake(place, spec)
-        return calling.call(place, path, body, _config_of(spec).timeout_seconds)
+        until = time.monotonic() + calling.RECOVERY_SECONDS
+        while True:
+            self._awake(place, spec)
+            try:
+                return calling.call(place, path, body, _config_of(spec).timeout_seconds)
+            except MlflowException as exc:
+                if not calling.was_refused(exc) or time.monotonic() > until:
+                    raise
+            time.sleep(operations.LOOK_SECONDS)
 
     def _awake(self, place: Place, spec: Spec) -> None:
         if operations.is_stopped(spec):
