@@ -83,7 +83,8 @@ def with_params(source: Source, params: Iterable[Param], *, single: bool = False
         MlflowException: `INVALID_PARAMETER_VALUE` for a param that the run has with another value; `BAD_REQUEST`
             for one without a value.
     """
-    without = next((param.key for param in params if param.value is None), None)
+    values: list[tuple[str, Any]] = [(param.key, param.value) for param in params]
+    without = next((key for key, value in values if value is None), None)
     if without is not None:
         raise mlflow_error(f"The param {without!r} has no value.", "BAD_REQUEST")
     before = source["p"]
